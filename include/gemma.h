@@ -1,0 +1,651 @@
+/* gemma.h — libgemma: Google's Gemma models inside your own program.
+ *
+ * The road from a file to text:
+ *
+ *     gemma_runtime   the library's root: host hooks, threads, devices
+ *     gemma_file      a GGUF file's header, tensors and vocabulary; no weights yet
+ *     gemma_plan      every byte and where it will lie; arithmetic only
+ *     gemma_model     the plan carried out: weights resident, KV pool reserved
+ *     gemma_session   one conversation: its token ids, KV pages and position
+ *     gemma_generation / gemma_step   text out, piece by piece / rows of many sessions in one pass
+ *
+ * Rules that hold for every call
+ * - Errors are negative ints (GEMMA_E_…); 0 (GEMMA_OK) or a positive value is success. A creating call takes a
+ *   caller-owned gemma_error last (NULL allowed) and sets *out to NULL on failure. Other calls leave a sentence on
+ *   their object, copied out by gemma_X_message().
+ * - Option and result structs begin with `uint32_t size`: set it to sizeof the struct, zero the rest; zero means
+ *   "default". Fields are only ever appended. The library writes no more than `size` bytes of a result struct.
+ * - Text is UTF-8, paths too, on every system. Sizes end in _bytes.
+ * - A destroying call takes NULL. Children keep their parents alive: they may be destroyed in any order.
+ * - The library never ends the process, never raises a signal, never writes to stdout or stderr, reads no environment
+ *   variable and has no global state. All memory goes through gemma_host.alloc.
+ * - Threads: stated once per type ("Threads:"). Callbacks run on the thread that called the library (`log`, `alloc`
+ *   and `free` also on pool threads) and may call gemma_cancel_… functions only.
+ */
+#ifndef GEMMA_H
+#define GEMMA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(GEMMA_STATIC)
+#define GEMMA_PUBLIC
+#elif defined(_WIN32)
+#ifdef GEMMA_BUILD
+#define GEMMA_PUBLIC __declspec(dllexport)
+#else
+#define GEMMA_PUBLIC __declspec(dllimport)
+#endif
+#else
+#define GEMMA_PUBLIC __attribute__((visibility("default")))
+#endif
+
+/* ---------------------------------------------------------------- version */
+
+#define GEMMA_VERSION_MAJOR 0
+#define GEMMA_VERSION_MINOR 1
+#define GEMMA_VERSION_PATCH 0
+
+/* Version of the library that was loaded: major << 16 | minor << 8 | patch. Any thread. Since 0.1. */
+GEMMA_PUBLIC uint32_t gemma_version(void);
+
+/* ---------------------------------------------------------------- errors */
+
+/* One list gives number, name and meaning. Numbers never change. */
+#define GEMMA_ERROR_LIST(X)                                                                                            \
+    X(ARG, -1, "invalid argument")                                                                                     \
+    X(NOMEM, -2, "out of host memory")                                                                                 \
+    X(DEVMEM, -3, "out of device memory")                                                                              \
+    X(LOST, -4, "the device was lost; load the model again")                                                           \
+    X(IO, -5, "a file could not be opened or read")                                                                    \
+    X(FORMAT, -6, "the file is damaged or is not what it should be")                                                   \
+    X(UNSUPPORTED, -7, "this file or option needs something the library lacks")                                        \
+    X(NOFIT, -8, "the plan does not fit the memory budget")                                                            \
+    X(STALE, -9, "the budget has shrunk since the plan was made; plan again")                                          \
+    X(FULL, -10, "the session's context is full")                                                                      \
+    X(NOPAGES, -11, "other sessions hold the KV pages that are needed")                                                \
+    X(CANCELLED, -12, "cancelled by the caller")                                                                       \
+    X(BUSY, -13, "the model is busy")                                                                                  \
+    X(TOKEN, -14, "a token id is outside the vocabulary")                                                              \
+    X(UTF8, -15, "the text is not valid UTF-8")                                                                        \
+    X(REWIND, -16, "the position can no longer be had")                                                                \
+    X(VERSION, -17, "the caller uses fields this library does not know")                                               \
+    X(DEVICE, -18, "no such device, or it cannot be used")                                                             \
+    X(STATE, -19, "the call does not fit the object's state")                                                          \
+    X(TIMEOUT, -20, "the time limit passed")                                                                           \
+    X(SMALL, -21, "the caller's buffer is too small")                                                                  \
+    X(INTERNAL, -22, "a fault inside the library; please report it")
+
+enum {
+    GEMMA_OK = 0,
+#define GEMMA_ERROR_ENUM(name, value, text) GEMMA_E_##name = (value),
+    GEMMA_ERROR_LIST(GEMMA_ERROR_ENUM)
+#undef GEMMA_ERROR_ENUM
+};
+
+/* "GEMMA_E_NOMEM" for -2, "GEMMA_OK" for 0, "GEMMA_E_UNKNOWN" otherwise; static storage. Any thread. Since 0.1. */
+GEMMA_PUBLIC const char *gemma_error_name(int code);
+/* The meaning of a code in one phrase; static storage. Any thread. Since 0.1. */
+GEMMA_PUBLIC const char *gemma_error_text(int code);
+
+/* Filled by creating calls: a code and a sentence with names and numbers. Owned by the caller. */
+typedef struct gemma_error {
+    uint32_t size;
+    int32_t code;
+    char message[504]; /* NUL-terminated UTF-8, cut at a character */
+} gemma_error;
+
+/* ---------------------------------------------------------------- host */
+
+enum { GEMMA_LOG_NONE = 0, GEMMA_LOG_ERROR = 1, GEMMA_LOG_WARN = 2, GEMMA_LOG_INFO = 3, GEMMA_LOG_DEBUG = 4 };
+
+/* What a block of host memory is for, given to alloc and free. The bulk tags (WEIGHTS … STAGING) are allocated by
+ * gemma_model_load only, and their sum is exactly what the plan's bill says for the host heap. */
+enum {
+    GEMMA_TAG_OBJECT = 0,  /* handles and small state */
+    GEMMA_TAG_FILE = 1,    /* GGUF metadata, tensor table, read buffers */
+    GEMMA_TAG_VOCAB = 2,   /* tokenizer tables */
+    GEMMA_TAG_WEIGHTS = 3, /* bulk */
+    GEMMA_TAG_KV = 4,      /* bulk: KV pages, page tables */
+    GEMMA_TAG_SCRATCH = 5, /* bulk: activations, kernel workspace */
+    GEMMA_TAG_STAGING = 6, /* bulk: step block, results */
+    GEMMA_TAG_COUNT = 7
+};
+
+typedef void (*gemma_task)(void *arg, uint32_t index);
+
+/* The host's hooks; copied by gemma_runtime_create. A NULL hook means the library's own. */
+typedef struct gemma_host {
+    uint32_t size;
+    uint32_t log_level; /* GEMMA_LOG_…: lines above it are not produced; 0 = none */
+    void *user;         /* first argument of every hook */
+    /* n_bytes > 0 at `align` (a power of two, ≤ 4096), or NULL: out of memory, which every call survives. */
+    void *(*alloc)(void *user, size_t n_bytes, size_t align, uint32_t tag);
+    void (*free)(void *user, void *block, size_t n_bytes, uint32_t tag);
+    /* One line, no newline. */
+    void (*log)(void *user, uint32_t level, const char *line);
+    /* Replaces file access: copy up to n_bytes at `offset` of `path` to dst, return the count (less only at the end
+     * of the file) or a negative number. With dst NULL: return the file's size. May be called from several threads. */
+    int64_t (*read)(void *user, const char *path, uint64_t offset, void *dst, uint64_t n_bytes);
+    /* Run task(arg, 0 … n_tasks-1), return when all are done. Tasks never wait for each other. */
+    void (*parallel_for)(void *user, uint32_t n_tasks, gemma_task task, void *arg);
+} gemma_host;
+
+/* ---------------------------------------------------------------- cancel */
+
+typedef struct gemma_cancel gemma_cancel; /* Threads: any; raised until cleared. */
+typedef struct gemma_runtime gemma_runtime;
+
+/* Errors: ARG, NOMEM. Since 0.1. */
+GEMMA_PUBLIC int gemma_cancel_create(gemma_runtime *runtime, gemma_cancel **out, gemma_error *error);
+/* Async-signal-safe: may be called from a signal handler. Since 0.1. */
+GEMMA_PUBLIC void gemma_cancel_raise(gemma_cancel *cancel);
+GEMMA_PUBLIC void gemma_cancel_clear(gemma_cancel *cancel);
+GEMMA_PUBLIC int gemma_cancel_raised(const gemma_cancel *cancel); /* 1 or 0; NULL: 0 */
+GEMMA_PUBLIC void gemma_cancel_destroy(gemma_cancel *cancel);
+
+/* Called on long work with what is done and what there is, in bytes or rows. Returning non-zero cancels. */
+typedef int (*gemma_progress)(void *user, uint64_t done, uint64_t total);
+
+/* ---------------------------------------------------------------- runtime and devices */
+
+typedef struct gemma_runtime_options {
+    uint32_t size;
+    uint32_t n_threads; /* 0: one per core the process may use; ignored with host.parallel_for but as the task count */
+    uint32_t cpu_mask;  /* tests: CPU features (GEMMA_CPU_…) not to use; 0 = use all */
+    uint32_t reserved;
+} gemma_runtime_options;
+
+/* Threads: immutable after creation, any thread.
+ * Errors: ARG (size), VERSION, NOMEM, INTERNAL (a thread could not be started). Since 0.1. */
+GEMMA_PUBLIC int gemma_runtime_create(const gemma_host *host, const gemma_runtime_options *options, gemma_runtime **out,
+                                      gemma_error *error);
+GEMMA_PUBLIC void gemma_runtime_destroy(gemma_runtime *runtime);
+
+enum { GEMMA_DEVICE_CPU = 1, GEMMA_DEVICE_INTEGRATED = 2, GEMMA_DEVICE_DISCRETE = 3, GEMMA_DEVICE_SOFTWARE = 4 };
+
+typedef struct gemma_device_info {
+    uint32_t size;
+    uint32_t kind; /* GEMMA_DEVICE_…; readers accept kinds they do not know */
+    uint32_t n_heaps;
+    uint32_t usable; /* 0: `reason` says why not */
+    char id[32];     /* what gemma_device_find takes: "cpu", "reference", "vulkan:0" */
+    char name[128];  /* what a person reads */
+    char reason[128];
+} gemma_device_info;
+
+typedef struct gemma_heap_info {
+    uint32_t size;
+    uint32_t pool; /* heaps with the same number draw on the same memory */
+    uint64_t total_bytes;
+    uint64_t budget_bytes; /* what this process may use, what it holds included */
+    uint64_t used_bytes;   /* what this process holds, where known */
+    double gb_s;           /* measured read bandwidth (10^9 bytes per second); 0 = not measured */
+    char name[32];
+} gemma_heap_info;
+
+GEMMA_PUBLIC uint32_t gemma_device_count(const gemma_runtime *runtime);
+/* Errors: ARG. Since 0.1. */
+GEMMA_PUBLIC int gemma_device_describe(const gemma_runtime *runtime, uint32_t device, gemma_device_info *info);
+GEMMA_PUBLIC int gemma_heap_describe(const gemma_runtime *runtime, uint32_t device, uint32_t heap,
+                                     gemma_heap_info *info);
+/* `name`: NULL or "auto" (the best real device), an id, a kind ("vulkan"), or part of a device's name, any case.
+ * Errors: DEVICE (the sentence lists the devices there are). Since 0.1. */
+GEMMA_PUBLIC int gemma_device_find(const gemma_runtime *runtime, const char *name, uint32_t *device,
+                                   gemma_error *error);
+
+/* A device's measured speeds; kept by the host, handed to plans. */
+typedef struct gemma_probe {
+    uint32_t size;
+    uint32_t device;
+    double read_gb_s;      /* reading, all threads or the whole device */
+    double compute_gflops; /* reserved; 0 */
+    double op_us;          /* cost of one op, reserved; 0 */
+    double submit_us;      /* cost of one submit, reserved; 0 */
+} gemma_probe;
+
+/* Measures for up to 300 ms with up to 256 MiB of host memory (freed before returning).
+ * Errors: ARG, NOMEM, CANCELLED. Since 0.1. */
+GEMMA_PUBLIC int gemma_device_probe(gemma_runtime *runtime, uint32_t device, gemma_cancel *cancel, gemma_probe *result,
+                                    gemma_error *error);
+
+/* ---------------------------------------------------------------- file */
+
+typedef struct gemma_file gemma_file; /* Threads: immutable, any thread. */
+
+enum {
+    GEMMA_FILE_MAP = 1 /* map the file into memory; a file truncated by someone else then raises SIGBUS */
+};
+
+typedef struct gemma_file_options {
+    uint32_t size;
+    uint32_t flags;    /* GEMMA_FILE_… */
+    const void *bytes; /* the file's content in memory, instead of a path; must outlive the file and its children */
+    uint64_t n_bytes;
+    gemma_progress progress; /* reading a large header; NULL: none */
+    void *progress_user;
+} gemma_file_options;
+
+/* Reads the header of a GGUF file (v2, v3). A split file is opened by its first part ("…-00001-of-00003.gguf"): the
+ * others are found beside it. `path` may be NULL when options->bytes is set. Nothing in the file is trusted.
+ * Errors: ARG, NOMEM, IO (missing, unreadable), FORMAT (not a GGUF, truncated, a count or offset that cannot be),
+ * UNSUPPORTED (an architecture or quant type the library lacks, named), CANCELLED. Since 0.1. */
+GEMMA_PUBLIC int gemma_file_open(gemma_runtime *runtime, const char *path, const gemma_file_options *options,
+                                 gemma_file **out, gemma_error *error);
+GEMMA_PUBLIC void gemma_file_close(gemma_file *file);
+
+typedef struct gemma_file_info {
+    uint32_t size;
+    uint32_t has_weights;  /* 0: a vocabulary without tensors; tokenizers only */
+    char architecture[32]; /* "gemma3", "gemma4" */
+    char name[96];         /* general.name, or empty */
+    char quantisation[32]; /* the type that holds most of the weights, "Q4_K" */
+    uint32_t n_layers;
+    uint32_t n_vocab;
+    uint32_t n_embd;      /* width of the stream */
+    uint32_t ctx_trained; /* tokens */
+    uint32_t window;      /* sliding window in tokens; 0 = none */
+    uint32_t n_tensors;
+    uint64_t n_parameters;
+    uint64_t tensor_bytes;
+    uint64_t file_bytes; /* all parts */
+} gemma_file_info;
+
+GEMMA_PUBLIC int gemma_file_describe(const gemma_file *file, gemma_file_info *info);
+/* A metadata value as text (arrays: their length in brackets). Returns its length without the NUL, or ARG when the
+ * key is not there. The text is cut to n_bytes, always NUL-terminated when n_bytes > 0. Since 0.1. */
+GEMMA_PUBLIC int64_t gemma_file_metadata(const gemma_file *file, const char *key, char *buffer, size_t n_bytes);
+
+/* ---------------------------------------------------------------- plan */
+
+typedef struct gemma_plan gemma_plan; /* Threads: immutable, any thread. */
+
+enum { /* classes of bytes; readers accept numbers they do not know */
+       GEMMA_CLASS_EMBEDDING = 0,
+       GEMMA_CLASS_PLE = 1,
+       GEMMA_CLASS_ATTENTION = 2,
+       GEMMA_CLASS_FFN = 3,
+       GEMMA_CLASS_EXPERTS = 4,
+       GEMMA_CLASS_HEAD = 5,
+       GEMMA_CLASS_NORMS = 6,
+       GEMMA_CLASS_KV_SLIDING = 7,
+       GEMMA_CLASS_KV_GLOBAL = 8,
+       GEMMA_CLASS_MARKS = 9,
+       GEMMA_CLASS_SCRATCH = 10,
+       GEMMA_CLASS_STAGING = 11,
+       GEMMA_CLASS_DRIVER = 12, /* what the driver takes for itself: an estimate */
+       GEMMA_CLASS_COUNT = 13
+};
+/* "embedding", "attention", … ; "class 99" for unknown numbers; static storage. Any thread. Since 0.1. */
+GEMMA_PUBLIC const char *gemma_class_name(uint32_t bytes_class);
+
+enum { GEMMA_TYPE_DEFAULT = 0, GEMMA_TYPE_F32 = 1, GEMMA_TYPE_F16 = 2, GEMMA_TYPE_Q8_0 = 3, GEMMA_TYPE_Q4_0 = 4 };
+enum { GEMMA_FIT_REFUSE = 0, GEMMA_FIT_SHRINK = 1, GEMMA_FIT_SPLIT = 2 };
+
+/* One group of tensors the placement hook is asked about. */
+typedef struct gemma_placement {
+    uint32_t size;
+    uint32_t bytes_class;
+    int32_t layer; /* -1: not of a layer */
+    uint32_t n_candidates;
+    uint64_t n_bytes;
+    uint64_t read_per_token; /* bytes of it that one decoded token reads */
+} gemma_placement;
+
+typedef struct gemma_plan_options {
+    uint32_t size;
+    uint32_t device;     /* index, from gemma_device_find */
+    uint32_t ctx;        /* tokens a session may hold; 0: min(trained context, 4096) */
+    uint32_t n_sessions; /* sessions alive at once; 0: 1 */
+    uint64_t kv_tokens;  /* tokens the global KV pool holds in all; 0: ctx × n_sessions */
+    uint32_t kv_global;  /* GEMMA_TYPE_…; default F16 (F32 on the reference device) */
+    uint32_t kv_sliding;
+    uint32_t ubatch;          /* most rows of one step; 0: 512 */
+    uint32_t n_marks;         /* marks alive at once; 0: none */
+    uint32_t slack;           /* tokens a session can be rewound without a mark; 0: 32 */
+    uint32_t logit_rows;      /* rows of one step that may want all logits; 0: 1 */
+    uint32_t fit;             /* GEMMA_FIT_… */
+    uint32_t min_ctx;         /* SHRINK: never below; 0: 512 */
+    uint64_t headroom_bytes;  /* kept free of a budget; 0: max(128 MiB, 3 %) */
+    uint64_t budget_bytes;    /* plan as if the device's heap had this budget; 0: ask */
+    const gemma_probe *probe; /* measured speeds for the prediction; NULL: marked unmeasured */
+    /* Placement hook: answers with a candidate's index, 0 = as proposed. A pure function: asked again for every plan
+     * tried. NULL: as proposed. */
+    uint32_t (*place)(void *user, const gemma_placement *want);
+    void *place_user;
+} gemma_plan_options;
+
+/* Arithmetic only: no weights are read, no bulk memory is touched. A plan that does not fit is still a plan (so that
+ * its bill can be shown); gemma_plan_check says so and gemma_model_load refuses it.
+ * Errors: ARG, VERSION, NOMEM, DEVICE, FORMAT (a tensor missing or of the wrong shape, named; a key missing),
+ * UNSUPPORTED (a KV type, a quant type or a home the device lacks). Since 0.1. */
+GEMMA_PUBLIC int gemma_plan_create(gemma_file *file, const gemma_plan_options *options, gemma_plan **out,
+                                   gemma_error *error);
+GEMMA_PUBLIC void gemma_plan_destroy(gemma_plan *plan);
+/* OK, or NOFIT with a sentence: heap, what is needed, what there is. Since 0.1. */
+GEMMA_PUBLIC int gemma_plan_check(const gemma_plan *plan, gemma_error *error);
+
+/* One heap's bill, total = sum of the classes = what gemma_model_load allocates there, to the byte (but for the
+ * driver's estimate). */
+typedef struct gemma_bill {
+    uint32_t size;
+    uint32_t device;
+    uint32_t heap;
+    uint32_t pool;
+    uint64_t weight_bytes; /* classes EMBEDDING … NORMS */
+    uint64_t kv_sliding_bytes;
+    uint64_t kv_global_bytes;
+    uint64_t marks_bytes;
+    uint64_t scratch_bytes;
+    uint64_t staging_bytes;
+    uint64_t driver_bytes; /* estimate, not in the total */
+    uint64_t total_bytes;
+    uint64_t budget_bytes; /* less headroom */
+    uint64_t mapped_bytes; /* weights used in place from the mapped file; not in the total */
+    char name[64];         /* "CPU · RAM" */
+} gemma_bill;
+
+GEMMA_PUBLIC uint32_t gemma_plan_n_heaps(const gemma_plan *plan);
+/* Errors: ARG. Since 0.1. */
+GEMMA_PUBLIC int gemma_plan_bill(const gemma_plan *plan, uint32_t index, gemma_bill *bill);
+/* Bytes of one class in the index-th heap of the plan; 0 for unknown numbers. Since 0.1. */
+GEMMA_PUBLIC uint64_t gemma_plan_class_bytes(const gemma_plan *plan, uint32_t index, uint32_t bytes_class);
+
+/* What a plan settled on. */
+typedef struct gemma_plan_info {
+    uint32_t size;
+    uint32_t device;
+    uint32_t ctx;
+    uint32_t n_sessions;
+    uint64_t kv_tokens;
+    uint32_t kv_global;
+    uint32_t kv_sliding;
+    uint32_t ubatch;
+    uint32_t n_marks;
+    uint32_t slack;
+    uint32_t logit_rows;
+    uint32_t n_ops; /* of one decode step */
+    uint32_t fits;
+    uint64_t session_bytes; /* small host memory one gemma_session takes */
+    uint64_t step_bytes;    /* one gemma_step */
+} gemma_plan_info;
+GEMMA_PUBLIC int gemma_plan_describe(const gemma_plan *plan, gemma_plan_info *info);
+
+typedef struct gemma_prediction {
+    uint32_t size;
+    uint32_t measured;        /* 0: no probe was given; the rates are 0 */
+    uint64_t bytes_per_token; /* weights a decoded token reads */
+    uint64_t kv_bytes_full;   /* KV it reads on top when the context is full */
+    double decode_tok_s;      /* at depth 0 */
+    double decode_full_tok_s; /* at full context */
+    double prefill_tok_s;     /* 0: not predicted */
+} gemma_prediction;
+GEMMA_PUBLIC int gemma_plan_predict(const gemma_plan *plan, gemma_prediction *prediction);
+
+/* Advice: plans that would fit, as changed options. Errors: ARG (index). Since 0.1. */
+typedef struct gemma_advice {
+    uint32_t size;
+    uint32_t ctx;
+    uint32_t kv_global;
+    uint32_t kv_sliding;
+    uint32_t n_sessions;
+    uint32_t ubatch;
+    uint64_t total_bytes;
+    uint64_t budget_bytes;
+} gemma_advice;
+GEMMA_PUBLIC uint32_t gemma_plan_n_advice(const gemma_plan *plan);
+GEMMA_PUBLIC int gemma_plan_advice(const gemma_plan *plan, uint32_t index, gemma_advice *advice);
+
+/* ---------------------------------------------------------------- model */
+
+/* Threads: steps may come from any thread and queue up; status calls from any thread. */
+typedef struct gemma_model gemma_model;
+
+typedef struct gemma_load_options {
+    uint32_t size;
+    uint32_t reserved;
+    gemma_progress progress; /* bytes; called at least every 64 MiB, the last call has done == total */
+    void *progress_user;
+    gemma_cancel *cancel; /* NULL: none */
+} gemma_load_options;
+
+/* Carries the plan out: the one call that takes bulk memory. On failure nothing is left.
+ * Errors: ARG, NOFIT, STALE, NOMEM, DEVMEM, IO, FORMAT, CANCELLED, LOST. Since 0.1. */
+GEMMA_PUBLIC int gemma_model_load(gemma_plan *plan, const gemma_load_options *options, gemma_model **out,
+                                  gemma_error *error);
+GEMMA_PUBLIC void gemma_model_close(gemma_model *model);
+
+typedef struct gemma_model_status {
+    uint32_t size;
+    uint32_t lost;            /* 1: the device is gone; only closing helps */
+    uint64_t allocated_bytes; /* bulk memory held = the bill's total */
+    uint64_t steps;           /* carried out since loading */
+    uint64_t rows;
+    uint64_t step_ns; /* time spent in them */
+    uint64_t last_step_ns;
+    uint32_t global_pages_free;
+    uint32_t global_pages;
+    uint32_t sliding_pages_free;
+    uint32_t sliding_pages;
+    double load_seconds;
+    uint64_t load_bytes;
+} gemma_model_status;
+GEMMA_PUBLIC int gemma_model_query(const gemma_model *model, gemma_model_status *status);
+
+/* ---------------------------------------------------------------- tokenizer */
+
+typedef struct gemma_tokenizer gemma_tokenizer; /* Threads: immutable, any thread. */
+
+/* Errors: ARG, NOMEM, FORMAT (the vocabulary contradicts itself), UNSUPPORTED (another tokenizer model). Since 0.1. */
+GEMMA_PUBLIC int gemma_tokenizer_create(gemma_file *file, gemma_tokenizer **out, gemma_error *error);
+GEMMA_PUBLIC void gemma_tokenizer_destroy(gemma_tokenizer *tokenizer);
+
+typedef struct gemma_tokenizer_info {
+    uint32_t size;
+    uint32_t n_vocab;
+    int32_t bos, eos, unknown, padding; /* -1: none */
+} gemma_tokenizer_info;
+GEMMA_PUBLIC int gemma_tokenizer_describe(const gemma_tokenizer *tokenizer, gemma_tokenizer_info *info);
+
+enum {
+    GEMMA_TOKENIZE_BOS = 1,       /* put the BOS id in front, unless the text already begins with it as a special */
+    GEMMA_TOKENIZE_SPECIAL = 2,   /* recognise control tokens such as <start_of_turn> in the text */
+    GEMMA_TOKENIZE_UNTRUSTED = 4, /* recognise no marker at all: text of a user cannot inject one (spec: white-space
+                                     runs of Gemma 3 are still recognised). Excludes SPECIAL */
+    GEMMA_TOKENIZE_STRICT = 8     /* UTF8 instead of byte tokens for invalid UTF-8 */
+};
+
+/* Text to ids. Writes up to n_cap ids and sets *n_ids to the number there are; SMALL when they are more than n_cap
+ * (ids NULL with n_cap 0 asks for the count). No more ids than n_bytes + 1. Takes working memory from the host when
+ * the text is long. Errors: ARG, NOMEM, UTF8 (STRICT), SMALL. Since 0.1. */
+GEMMA_PUBLIC int gemma_tokenize(const gemma_tokenizer *tokenizer, const char *text, size_t n_bytes, uint32_t flags,
+                                int32_t *ids, size_t n_cap, size_t *n_ids);
+
+enum { GEMMA_DETOKENIZE_SPECIAL = 1 /* control tokens as their text instead of nothing */ };
+
+/* Ids to bytes (UTF-8 where the ids make it so; not NUL-terminated). SMALL as above. Errors: ARG, TOKEN, SMALL.
+ * Since 0.1. */
+GEMMA_PUBLIC int gemma_detokenize(const gemma_tokenizer *tokenizer, const int32_t *ids, size_t n_ids, uint32_t flags,
+                                  char *buffer, size_t n_cap, size_t *n_bytes);
+/* 1 if the id ends a turn or the text (EOS, <end_of_turn>, …), else 0. */
+GEMMA_PUBLIC int gemma_token_is_end(const gemma_tokenizer *tokenizer, int32_t id);
+
+/* ---------------------------------------------------------------- session */
+
+typedef struct gemma_session gemma_session; /* Threads: one at a time. */
+
+typedef struct gemma_session_options {
+    uint32_t size;
+    uint32_t ctx; /* 0: the plan's; never more */
+} gemma_session_options;
+
+/* Errors: ARG, NOMEM, NOPAGES (the plan's n_sessions are all alive). Since 0.1. */
+GEMMA_PUBLIC int gemma_session_create(gemma_model *model, const gemma_session_options *options, gemma_session **out,
+                                      gemma_error *error);
+GEMMA_PUBLIC void gemma_session_destroy(gemma_session *session);
+/* The last failed call's sentence; returns its length. Always NUL-terminated when n_bytes > 0. Since 0.1. */
+GEMMA_PUBLIC size_t gemma_session_message(const gemma_session *session, char *buffer, size_t n_bytes);
+
+GEMMA_PUBLIC uint32_t gemma_session_position(const gemma_session *session); /* committed tokens */
+GEMMA_PUBLIC uint32_t gemma_session_room(const gemma_session *session);     /* tokens it can still take */
+/* The committed token ids from `from` on; returns how many were copied. Since 0.1. */
+GEMMA_PUBLIC size_t gemma_session_ids(const gemma_session *session, uint32_t from, int32_t *ids, size_t n_cap);
+
+typedef struct gemma_feed_options {
+    uint32_t size;
+    uint32_t piece;          /* rows per step; 0: the plan's ubatch */
+    gemma_progress progress; /* rows */
+    void *progress_user;
+    gemma_cancel *cancel;
+} gemma_feed_options;
+
+/* Feeds tokens and waits. An empty prompt (n 0) is ARG. Errors: ARG, TOKEN, FULL (n > room), NOPAGES: the session is
+ * unchanged. CANCELLED, LOST, NOMEM: it stands at the last whole piece. Since 0.1. */
+GEMMA_PUBLIC int gemma_session_feed(gemma_session *session, const int32_t *ids, size_t n,
+                                    const gemma_feed_options *options);
+/* Back to a shorter position: within the slack of the longest position reached since the last rewind, or at a mark, or
+ * 0. REWIND otherwise, the session unchanged, the sentence names the nearest position below. Since 0.1. */
+GEMMA_PUBLIC int gemma_session_rewind(gemma_session *session, uint32_t position);
+/* Pins the window at the present position so that it can be rewound to; the oldest of the session's marks is dropped
+ * when the plan's marks are used up by this session alone, else NOPAGES. Since 0.1. */
+GEMMA_PUBLIC int gemma_session_mark(gemma_session *session);
+GEMMA_PUBLIC int gemma_session_unmark(gemma_session *session, uint32_t position);
+/* A second session with the same content; pages are shared until one of them writes. Errors: as create. Since 0.1. */
+GEMMA_PUBLIC int gemma_session_fork(gemma_session *session, gemma_session **out, gemma_error *error);
+/* Rewinds to the longest common prefix with ids that can be had; *kept says how long it is, never more than n - 1 (a
+ * last token must be fed to get a prediction). Feed ids + kept next. Since 0.1. */
+GEMMA_PUBLIC int gemma_session_match(gemma_session *session, const int32_t *ids, size_t n, uint32_t *kept);
+
+/* ---------------------------------------------------------------- step */
+
+typedef struct gemma_step gemma_step; /* Threads: one at a time. Rows of many sessions of one model in one pass. */
+
+enum {
+    GEMMA_WANT_CANDIDATES = 1, /* the 64 best ids with their logits, and the log of the softmax sum */
+    GEMMA_WANT_LOGITS = 2,     /* all logits (no more rows than the plan's logit_rows) */
+    GEMMA_WANT_HIDDEN = 4,     /* the hidden state after the output norm */
+    GEMMA_WANT_SCORE = 8       /* the logit of `target`, and the log of the softmax sum */
+};
+
+typedef struct gemma_row {
+    uint32_t size;
+    int32_t token;
+    int32_t target; /* WANT_SCORE: the id whose logit is wanted */
+    uint32_t want;  /* GEMMA_WANT_…, or 0 */
+} gemma_row;
+
+GEMMA_PUBLIC int gemma_step_create(gemma_model *model, gemma_step **out, gemma_error *error);
+GEMMA_PUBLIC void gemma_step_destroy(gemma_step *step);
+GEMMA_PUBLIC size_t gemma_step_message(const gemma_step *step, char *buffer, size_t n_bytes);
+/* Forgets rows and results. */
+GEMMA_PUBLIC int gemma_step_clear(gemma_step *step);
+/* Appends the next row of a session (its position follows the session's last row). *row is the row's index.
+ * Errors: ARG, TOKEN, FULL (the session), SMALL (the plan's ubatch or logit_rows are used up), STATE: the step is
+ * unchanged. Since 0.1. */
+GEMMA_PUBLIC int gemma_step_add(gemma_step *step, gemma_session *session, const gemma_row *row, uint32_t *index);
+/* Starts the pass. NOPAGES: nothing has changed. After submit no row's session may be used until the wait. */
+GEMMA_PUBLIC int gemma_step_submit(gemma_step *step, gemma_cancel *cancel);
+/* Waits up to timeout_ns (UINT64_MAX: for ever; 0: just asks). TIMEOUT: still running. CANCELLED, LOST, …: the
+ * sessions are as before the step. OK: the rows are committed to their sessions, results can be read. */
+GEMMA_PUBLIC int gemma_step_wait(gemma_step *step, uint64_t timeout_ns);
+
+/* Results, valid until the next clear. Candidates come best first, equal logits by lower id. */
+GEMMA_PUBLIC uint32_t gemma_step_n_candidates(const gemma_step *step, uint32_t row);
+GEMMA_PUBLIC int gemma_step_candidate(const gemma_step *step, uint32_t row, uint32_t index, int32_t *id, float *logit);
+/* log of the sum of exp(logit) over the vocabulary: log-probability = logit - this. */
+GEMMA_PUBLIC int gemma_step_log_sum(const gemma_step *step, uint32_t row, float *log_sum);
+GEMMA_PUBLIC int gemma_step_score(const gemma_step *step, uint32_t row, float *logit);
+GEMMA_PUBLIC int gemma_step_logits(const gemma_step *step, uint32_t row, float *logits, size_t n_cap);
+GEMMA_PUBLIC int gemma_step_hidden(const gemma_step *step, uint32_t row, float *hidden, size_t n_cap);
+
+/* ---------------------------------------------------------------- sampler */
+
+typedef struct gemma_sampler gemma_sampler; /* Threads: one at a time. */
+
+/* Order: logit bias → repetition, frequency, presence penalty → temperature → top-k → top-p → min-p → draw.
+ * All zero (but seed) is greedy: the highest logit, the lowest id among equals. */
+typedef struct gemma_sampler_options {
+    uint32_t size;
+    float temperature;     /* 0: greedy */
+    uint32_t top_k;        /* 0: off */
+    float top_p;           /* 0 or ≥ 1: off */
+    float min_p;           /* 0: off */
+    float repetition;      /* 0 or 1: off; > 1 discourages ids of the last penalty_last tokens */
+    float frequency;       /* subtracted per occurrence */
+    float presence;        /* subtracted once */
+    uint32_t penalty_last; /* 0: 64 */
+    uint32_t reserved;
+    uint64_t seed; /* the same seed draws the same ids on every platform */
+} gemma_sampler_options;
+
+GEMMA_PUBLIC int gemma_sampler_create(gemma_runtime *runtime, const gemma_sampler_options *options, gemma_sampler **out,
+                                      gemma_error *error);
+GEMMA_PUBLIC void gemma_sampler_destroy(gemma_sampler *sampler);
+/* Adds `bias` to the logit of `id` (-INFINITY forbids it); at most 1024 ids. Errors: ARG, NOMEM, SMALL. Since 0.1. */
+GEMMA_PUBLIC int gemma_sampler_bias(gemma_sampler *sampler, int32_t id, float bias);
+/* What a row must want for this sampler: CANDIDATES, or LOGITS where 64 candidates would not be exact. */
+GEMMA_PUBLIC uint32_t gemma_sampler_wants(const gemma_sampler *sampler);
+/* Draws from a row's results; the id is not yet accepted. *log_prob (may be NULL) is the model's own, before any of
+ * the sampler's settings. Errors: ARG, STATE (the row lacks what gemma_sampler_wants said). Since 0.1. */
+GEMMA_PUBLIC int gemma_sampler_draw(gemma_sampler *sampler, const gemma_step *step, uint32_t row, int32_t *id,
+                                    float *log_prob);
+/* Tells the sampler which id was taken (or stood in the prompt); penalties count these. */
+GEMMA_PUBLIC int gemma_sampler_accept(gemma_sampler *sampler, int32_t id);
+/* Forgets accepted ids and goes back to the seed. */
+GEMMA_PUBLIC int gemma_sampler_reset(gemma_sampler *sampler);
+
+/* ---------------------------------------------------------------- generation */
+
+typedef struct gemma_generation gemma_generation; /* Threads: one at a time. Holds its session until destroyed. */
+
+enum { /* why a generation stopped; 0 = it goes on */
+       GEMMA_STOP_NONE = 0,
+       GEMMA_STOP_END = 1,    /* an end token */
+       GEMMA_STOP_LENGTH = 2, /* max_tokens */
+       GEMMA_STOP_STRING = 3, /* a stop string; it is not part of the text */
+       GEMMA_STOP_FULL = 4,   /* the context is full */
+       GEMMA_STOP_CANCELLED = 5,
+       GEMMA_STOP_ERROR = 6
+};
+
+typedef struct gemma_generation_options {
+    uint32_t size;
+    uint32_t max_tokens; /* 0: until the context is full */
+    uint32_t flags;      /* GEMMA_DETOKENIZE_SPECIAL, GEMMA_GENERATION_NO_END */
+    uint32_t reserved;
+    gemma_cancel *cancel; /* NULL: none */
+} gemma_generation_options;
+enum { GEMMA_GENERATION_NO_END = 2 /* end tokens do not stop it */ };
+
+typedef struct gemma_piece {
+    uint32_t size;
+    int32_t id;       /* the token drawn, -1 when none was */
+    const char *text; /* whole UTF-8 characters, may be empty; valid until the next call on the generation */
+    size_t n_bytes;
+    float log_prob; /* of id */
+    uint32_t stop;  /* GEMMA_STOP_…: non-zero on the last piece */
+} gemma_piece;
+
+/* The tokenizer is used for text and end tokens; NULL: ids only, no text, no end. `prompt` (copied, n_prompt ≥ 1) is
+ * fed by the first gemma_generation_next. Errors: ARG (an empty prompt), TOKEN, FULL, NOMEM. Since 0.1. */
+GEMMA_PUBLIC int gemma_generation_create(gemma_session *session, gemma_sampler *sampler, gemma_tokenizer *tokenizer,
+                                         const int32_t *prompt, size_t n_prompt,
+                                         const gemma_generation_options *options, gemma_generation **out,
+                                         gemma_error *error);
+GEMMA_PUBLIC void gemma_generation_destroy(gemma_generation *generation);
+/* Text that ends the generation; up to 16 strings of 1 to 256 bytes. Text that might become one is held back. */
+GEMMA_PUBLIC int gemma_generation_stop_at(gemma_generation *generation, const char *text, size_t n_bytes);
+/* The next piece. Returns OK also when piece->stop says why it ended (text may be left in the piece); after that
+ * STATE. ERROR: the code is returned, gemma_generation_message has the sentence. Allocates nothing. Since 0.1. */
+GEMMA_PUBLIC int gemma_generation_next(gemma_generation *generation, gemma_piece *piece);
+GEMMA_PUBLIC size_t gemma_generation_message(const gemma_generation *generation, char *buffer, size_t n_bytes);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,84 @@
+/* gguf: untrusted bytes to checked tables. Versions 2 and 3, little-endian, split files. Every length, count, offset,
+ * type and alignment is checked before use; after gm_gguf_open nothing needs checking again. */
+#ifndef GM_GGUF_H
+#define GM_GGUF_H
+
+#include "base/base.h"
+#include "quant/quant.h"
+
+typedef struct gm_gguf gm_gguf; /* immutable after opening, any thread */
+
+typedef struct gm_str {
+    const char *data;
+    size_t n;
+} gm_str; /* not NUL-terminated */
+
+typedef struct gm_tensor {
+    char name[65];   /* NUL-terminated; GGUF allows 64 bytes */
+    uint32_t n_dims; /* 1 … 4 */
+    uint64_t ne[4];  /* ne[0] is contiguous; unused ones are 1 */
+    const gm_format *format;
+    uint64_t n_bytes;
+    uint32_t part;   /* of a split file */
+    uint64_t offset; /* from the start of that part's file; in bounds, aligned to general.alignment */
+} gm_tensor;
+
+enum {
+    GM_GGUF_U8,
+    GM_GGUF_I8,
+    GM_GGUF_U16,
+    GM_GGUF_I16,
+    GM_GGUF_U32,
+    GM_GGUF_I32,
+    GM_GGUF_F32,
+    GM_GGUF_BOOL,
+    GM_GGUF_STRING,
+    GM_GGUF_ARRAY,
+    GM_GGUF_U64,
+    GM_GGUF_I64,
+    GM_GGUF_F64
+};
+
+/* `path` NULL: `bytes`. A path that ends in -00001-of-NNNNN.gguf brings its other parts. progress may be NULL. */
+typedef struct gm_gguf_input {
+    const char *path;
+    const void *bytes;
+    uint64_t n_bytes;
+    bool map;
+    gemma_progress progress;
+    void *progress_user;
+} gm_gguf_input;
+int gm_gguf_open(gm_mem *mem, const gm_gguf_input *input, gm_gguf **out, gemma_error *error);
+void gm_gguf_close(gm_gguf *g);
+
+uint32_t gm_gguf_n_tensors(const gm_gguf *g);
+const gm_tensor *gm_gguf_tensor(const gm_gguf *g, uint32_t index);
+const gm_tensor *gm_gguf_find(const gm_gguf *g, const char *name); /* NULL: not there; hashed */
+uint32_t gm_gguf_n_parts(const gm_gguf *g);
+uint64_t gm_gguf_file_bytes(const gm_gguf *g); /* all parts */
+const char *gm_gguf_name(const gm_gguf *g);    /* for messages: the path or "bytes in memory" */
+
+/* n bytes of a tensor's data from `offset` (relative to the tensor). IO on failure; bounds are the caller's. */
+int gm_gguf_read(const gm_gguf *g, const gm_tensor *t, uint64_t offset, void *dst, uint64_t n, gemma_error *error);
+const void *gm_gguf_mapped(const gm_gguf *g, const gm_tensor *t); /* NULL unless mapped or opened from bytes */
+
+/* Metadata. Getters return false when the key is absent or its type does not fit (any integer type fits an integer
+ * getter if the value does); *out is untouched then. */
+uint32_t gm_gguf_n_keys(const gm_gguf *g);
+bool gm_gguf_has(const gm_gguf *g, const char *key);
+bool gm_gguf_u32(const gm_gguf *g, const char *key, uint32_t *out);
+bool gm_gguf_f32(const gm_gguf *g, const char *key, float *out); /* f32, f64 */
+bool gm_gguf_bool(const gm_gguf *g, const char *key, bool *out);
+bool gm_gguf_string(const gm_gguf *g, const char *key, gm_str *out); /* lives as long as g */
+/* Arrays: n elements of a GM_GGUF_ type. false unless the key is an array. */
+bool gm_gguf_array(const gm_gguf *g, const char *key, uint32_t *type, uint64_t *n);
+/* Element i of an integer or bool array (in bounds), as int64; false if the elements are not integers. */
+bool gm_gguf_array_int(const gm_gguf *g, const char *key, uint64_t i, int64_t *out);
+/* Contiguous little-endian data of a number array, or NULL. */
+const void *gm_gguf_array_data(const gm_gguf *g, const char *key);
+/* Walks a string array in order (constant time per string); start with *cursor = 0. false at the end. */
+bool gm_gguf_array_next(const gm_gguf *g, const char *key, uint64_t *cursor, gm_str *out);
+/* Any value as text, arrays as "[n]"; returns the whole length, or -1 when the key is absent. */
+int64_t gm_gguf_text(const gm_gguf *g, const char *key, char *buffer, size_t n);
+
+#endif

@@ -1,0 +1,70 @@
+/* quant: the block formats of GGUF tensors and their plain-C decoding, which is the oracle for every kernel.
+ * One file per family of formats; layouts as in docs/formats.md. */
+#ifndef GM_QUANT_H
+#define GM_QUANT_H
+
+#include "base/base.h"
+
+/* The numbers are the GGUF file's. */
+typedef enum gm_type {
+    GM_F32 = 0,
+    GM_F16 = 1,
+    GM_Q4_0 = 2,
+    GM_Q4_1 = 3,
+    GM_Q5_0 = 6,
+    GM_Q5_1 = 7,
+    GM_Q8_0 = 8,
+    GM_Q2_K = 10,
+    GM_Q3_K = 11,
+    GM_Q4_K = 12,
+    GM_Q5_K = 13,
+    GM_Q6_K = 14,
+    GM_IQ2_XXS = 16,
+    GM_IQ2_XS = 17,
+    GM_IQ3_XXS = 18,
+    GM_IQ1_S = 19,
+    GM_IQ4_NL = 20,
+    GM_IQ3_S = 21,
+    GM_IQ2_S = 22,
+    GM_IQ4_XS = 23,
+    GM_I8 = 24,
+    GM_I16 = 25,
+    GM_I32 = 26,
+    GM_I64 = 27,
+    GM_F64 = 28,
+    GM_IQ1_M = 29,
+    GM_BF16 = 30,
+    GM_TQ1_0 = 34,
+    GM_TQ2_0 = 35,
+    GM_MXFP4 = 39,
+    GM_NVFP4 = 40,
+    GM_TYPE_LIMIT = 64
+} gm_type;
+
+typedef struct gm_format {
+    gm_type type;
+    const char *name; /* "Q4_K" */
+    uint32_t block;   /* elements */
+    uint32_t block_bytes;
+    /* n_blocks blocks to n_blocks × block floats. NULL: a known type that this library cannot decode. */
+    void (*unpack)(const void *blocks, float *out, size_t n_blocks);
+    /* Round-to-nearest packing for tests, generators and the KV cache; NULL where there is none. */
+    void (*pack)(const float *in, void *blocks, size_t n_blocks);
+} gm_format;
+
+/* NULL: not a type GGUF knows. */
+const gm_format *gm_format_of(uint32_t type);
+/* Bytes of a row of n elements; n is a multiple of the block. */
+static inline uint64_t gm_row_bytes(const gm_format *f, uint64_t n) { return n / f->block * f->block_bytes; }
+
+/* Q8 activations, the right-hand side of integer dots: 32 int8 with one scale, and the sum for formats with a minimum.
+ * A vector of K elements (K a multiple of 32) is K/32 of these. */
+typedef struct gm_q8a {
+    float d;   /* absmax / 127 */
+    float sum; /* d × Σ q */
+    int8_t q[32];
+} gm_q8a;
+/* Plain C: q = round to nearest even (x / d), d = 0 for a block of zeros. */
+void gm_q8a_pack(const float *x, gm_q8a *out, size_t n_blocks);
+
+#endif
