@@ -13,9 +13,9 @@
 
 #define GM_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #if defined(__GNUC__)
-#define GM_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define GM_PRINTF(at, first) __attribute__((format(printf, at, first)))
 #else
-#define GM_PRINTF(format, first)
+#define GM_PRINTF(at, first)
 #endif
 
 static inline uint32_t gm_min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
@@ -116,10 +116,10 @@ static inline bool gm_ref_drop(gm_ref *r) /* true: that was the last one, destro
 /* ---- text.c: formatting without stdio and without the locale ---- */
 /* %s %d %u %c %% %x, with l, ll, z; %.Ns; %.Nf (N ≤ 9, default 6); widths and flags are not known. Writes at most n
  * bytes with the NUL, cut at a whole UTF-8 character; returns the length written. */
-size_t gm_format(char *buffer, size_t n, const char *format, ...) GM_PRINTF(3, 4);
-size_t gm_format_v(char *buffer, size_t n, const char *format, __builtin_va_list args);
+size_t gm_text_format(char *buffer, size_t n, const char *format, ...) GM_PRINTF(3, 4);
+size_t gm_text_format_v(char *buffer, size_t n, const char *format, __builtin_va_list args);
 /* "12.3 MiB" and the like into a caller's buffer of at least 24 bytes; returns it. */
-const char *gm_format_bytes(char *buffer, uint64_t n_bytes);
+const char *gm_text_bytes(char *buffer, uint64_t n_bytes);
 /* Index of the first byte that is not valid UTF-8 (shortest form, no surrogates, ≤ U+10FFFF), or n. */
 size_t gm_utf8_check(const char *text, size_t n);
 /* Length of the longest prefix that does not end inside a character (invalid bytes count as whole). */

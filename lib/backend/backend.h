@@ -1,0 +1,137 @@
+/* backend: who carries programs out. One small function table behind one front door (backend.c), which checks
+ * arguments once for all. A backend is one device; it sees heaps, buffers and compiled programs, never files. */
+#ifndef GM_BACKEND_H
+#define GM_BACKEND_H
+
+#include "op/op.h"
+
+typedef struct gm_backend gm_backend;
+typedef struct gm_exec gm_exec; /* a program compiled for one placement */
+
+/* Device or host memory; each backend puts its own fields behind these. */
+typedef struct gm_buffer {
+    gm_backend *backend;
+    uint64_t n_bytes;
+    uint32_t heap;
+    uint32_t tag; /* GEMMA_TAG_… */
+    void *host;   /* where the CPU sees it, or NULL */
+} gm_buffer;
+
+/* A place in a buffer, or (buffer NULL) in memory that is not ours: a mapped file. */
+typedef struct gm_span {
+    gm_buffer *buffer;
+    uint64_t offset;
+    const void *mapped;
+} gm_span;
+
+typedef struct gm_candidate {
+    int32_t id;
+    float logit;
+} gm_candidate;
+
+/* What changes from step to step. Lies in staging memory that the CPU sees on every backend; written before submit,
+ * results read after wait. Arrays are as long as the plan's limits say. */
+typedef struct gm_step_block {
+    uint32_t n_rows, n_wanted, n_copies;
+    /* rows [max_rows] */
+    int32_t *token;
+    uint32_t *position;
+    uint32_t *last_seen;
+    uint32_t *table; /* index of the row's page tables */
+    /* wanted rows [max_rows] */
+    uint32_t *wanted; /* row index */
+    uint32_t *want;   /* GEMMA_WANT_… */
+    int32_t *target;
+    uint32_t *result_row; /* line of `logits` and `hidden`, or UINT32_MAX */
+    gm_page_copy *copies; /* done before any op */
+    /* page tables [n_tables][table_stride]: global pages by position / 64, then the sliding ring */
+    uint32_t *tables;
+    /* results */
+    gm_candidate *candidates; /* [max_rows][GM_RESULTS_MAX], best first, ties by lower id */
+    uint32_t *n_candidates;   /* [max_rows] */
+    float *log_sum;           /* [max_rows] log Σ exp(logit); for CANDIDATES and SCORE */
+    float *score;             /* [max_rows] logit of target */
+    float *logits;            /* [result_rows][n_vocab] */
+    float *hidden;            /* [result_rows][n_embd] */
+} gm_step_block;
+
+/* Lengths of a step block's arrays. */
+typedef struct gm_step_limits {
+    uint32_t max_rows, n_tables, global_pages, sliding_ring, result_rows, n_vocab, n_embd, max_copies;
+} gm_step_limits;
+/* Bytes of the block and, with base set, its pointers; base is 64-byte aligned. One function, so that the bill and the
+ * block cannot disagree. */
+uint64_t gm_step_block_layout(const gm_step_limits *limits, void *base, gm_step_block *block);
+
+/* Everything a program's indices stand for once memory is there. Copied by compile where kept. */
+typedef struct gm_exec_desc {
+    const gm_program *program;
+    const gm_span *weights;     /* [n_weights] */
+    const gm_span *kv_k, *kv_v; /* [n_kv] */
+    gm_buffer *scratch;
+    const uint64_t *slot_offset; /* [n_slots] in scratch */
+    uint64_t workspace_offset;   /* in scratch; workspace_bytes() long */
+    gm_step_block *block;        /* one for all programs of a model */
+    gm_step_limits limits;
+} gm_exec_desc;
+
+/* Of one heap as the driver sees it now. */
+typedef struct gm_heap_state {
+    char name[32];
+    uint32_t pool;
+    uint64_t total_bytes, budget_bytes, used_bytes;
+    bool budget_reported; /* false: total is all that is known */
+} gm_heap_state;
+
+typedef struct gm_backend_fns {
+    void (*destroy)(gm_backend *be);
+    void (*describe)(const gm_backend *be, gemma_device_info *info); /* size is set by the caller */
+    uint32_t (*n_heaps)(const gm_backend *be);
+    void (*heap)(const gm_backend *be, uint32_t heap, gm_heap_state *state);
+    /* NULL: can do it; else why not, as a phrase that ends "… is not supported": static storage. */
+    const char *(*refuses)(const gm_backend *be, const gm_program *p, const gm_op *op);
+    /* Scratch a program needs beyond its slots, a multiple of 64. */
+    uint64_t (*workspace_bytes)(const gm_backend *be, const gm_program *p);
+    /* 64-byte aligned (or the device's own alignment if larger), not cleared. NOMEM or DEVMEM. */
+    int (*buffer_create)(gm_backend *be, uint32_t heap, uint64_t n_bytes, uint32_t tag, gm_buffer **out,
+                         gemma_error *error);
+    void (*buffer_destroy)(gm_buffer *buffer); /* NULL is fine */
+    int (*buffer_write)(gm_buffer *buffer, uint64_t offset, const void *src, uint64_t n, gemma_error *error);
+    int (*buffer_read)(gm_buffer *buffer, uint64_t offset, void *dst, uint64_t n, gemma_error *error);
+    int (*compile)(gm_backend *be, const gm_exec_desc *desc, gm_exec **out, gemma_error *error);
+    void (*exec_destroy)(gm_exec *exec); /* NULL is fine */
+    /* One step at a time per backend (the caller sees to it). Allocates nothing. The CPU works inside submit. */
+    int (*submit)(gm_exec *exec, const gemma_cancel *cancel, gemma_error *error);
+    int (*wait)(gm_exec *exec, uint64_t timeout_ns, gemma_error *error); /* OK, TIMEOUT, CANCELLED, LOST */
+    /* Reads n bytes as fast as it can and returns 10^9 bytes per second; optional. */
+    int (*probe)(gm_backend *be, const gemma_cancel *cancel, double *gb_s, gemma_error *error);
+    /* Dispatches and submits of one run of the program, for benches. */
+    void (*counts)(const gm_exec *exec, uint32_t *n_dispatches, uint32_t *n_submits);
+} gm_backend_fns;
+
+struct gm_backend {
+    const gm_backend_fns *fns;
+    gm_mem *mem;
+    uint32_t default_kv; /* GEMMA_TYPE_… used when the caller does not choose */
+    bool can_map;        /* weights may be used in place from a mapped file */
+};
+
+/* The front door: same names, arguments checked, optional entries filled. */
+static inline void gm_backend_destroy(gm_backend *be)
+{
+    if (be) be->fns->destroy(be);
+}
+/* Every op of the program, and its weights' formats: UNSUPPORTED with op, layer and reason. `names[w]` names weights. */
+int gm_backend_accepts(const gm_backend *be, const gm_program *p, const char *const *names, gemma_error *error);
+int gm_buffer_create(gm_backend *be, uint32_t heap, uint64_t n_bytes, uint32_t tag, gm_buffer **out,
+                     gemma_error *error); /* n_bytes 0: *out = NULL, OK */
+void gm_buffer_destroy(gm_buffer *buffer);
+int gm_buffer_write(gm_buffer *buffer, uint64_t offset, const void *src, uint64_t n, gemma_error *error);
+int gm_buffer_read(gm_buffer *buffer, uint64_t offset, void *dst, uint64_t n, gemma_error *error);
+int gm_exec_create(gm_backend *be, const gm_exec_desc *desc, gm_exec **out, gemma_error *error);
+static inline void gm_exec_destroy(gm_backend *be, gm_exec *exec)
+{
+    if (exec) be->fns->exec_destroy(exec);
+}
+
+#endif

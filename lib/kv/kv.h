@@ -1,0 +1,62 @@
+/* kv: which page holds which positions of which session. Arithmetic on page numbers; the bytes are elsewhere.
+ * Not thread-safe: the engine's lock is held around every call. Allocates in create calls only. */
+#ifndef GM_KV_H
+#define GM_KV_H
+
+#include "op/op.h"
+
+typedef struct gm_kv gm_kv;         /* the pools of a model */
+typedef struct gm_kv_seq gm_kv_seq; /* the pages of one session */
+
+typedef struct gm_kv_shape {
+    uint32_t n_global;   /* pages of the global pool; 0: the model has no global layer */
+    uint32_t n_sliding;  /* pages of the sliding pool; 0: no sliding layer */
+    uint32_t ctx;        /* most tokens of a session */
+    uint32_t window;     /* positions a sliding layer sees, the query included */
+    uint32_t slack;      /* tokens that can be rewound without a mark */
+    uint32_t ubatch;     /* most rows of one step */
+    uint32_t n_sessions; /* page tables there are */
+    uint32_t n_marks;
+} gm_kv_shape;
+
+/* Pool sizes by the rule of design: global kv_tokens / 64; sliding n_sessions × (⌈(window + slack) / 64⌉ + 2) +
+ * ⌈ubatch / 64⌉; each mark ⌈window / 64⌉ + 1 more. */
+uint32_t gm_kv_global_pages(uint64_t kv_tokens);
+uint32_t gm_kv_sliding_pages(uint32_t window, uint32_t slack, uint32_t ubatch, uint32_t n_sessions);
+uint32_t gm_kv_mark_pages(uint32_t window); /* of one mark */
+/* Entries of a session's page tables. */
+uint32_t gm_kv_table_global(const gm_kv_shape *s);
+uint32_t gm_kv_table_ring(const gm_kv_shape *s);
+
+int gm_kv_create(gm_mem *mem, const gm_kv_shape *shape, gm_kv **out);
+void gm_kv_destroy(gm_kv *kv);
+uint32_t gm_kv_free_pages(const gm_kv *kv, gm_kv_kind kind);
+
+/* NOPAGES: every page table is in use. */
+int gm_kv_seq_create(gm_kv *kv, gm_kv_seq **out);
+void gm_kv_seq_destroy(gm_kv_seq *seq);             /* gives every page back */
+uint64_t gm_kv_seq_bytes(const gm_kv_shape *shape); /* host memory of one sequence */
+uint32_t gm_kv_seq_table(const gm_kv_seq *seq);     /* index of its page tables */
+uint32_t gm_kv_seq_length(const gm_kv_seq *seq);    /* committed positions */
+
+/* Makes room for the n positions behind the committed ones: takes pages, splits shared pages that will be written
+ * (each split is appended to copies, at most 2 per call, *n_copies raised). FULL (beyond ctx) or NOPAGES: nothing has
+ * changed. One prepare at a time: then commit or drop. */
+int gm_kv_prepare(gm_kv_seq *seq, uint32_t n, gm_page_copy *copies, uint32_t *n_copies);
+/* The first n prepared positions count; pages beyond go back, sliding pages that leave the window too. */
+void gm_kv_commit(gm_kv_seq *seq, uint32_t n);
+void gm_kv_drop(gm_kv_seq *seq); /* as before prepare, but for splits already made */
+
+/* REWIND: *nearest is the longest position below that can be had. OK: length = position. */
+int gm_kv_rewind(gm_kv_seq *seq, uint32_t position, uint32_t *nearest);
+/* The longest position ≤ `position` that rewind would accept. */
+uint32_t gm_kv_reachable(const gm_kv_seq *seq, uint32_t position);
+/* NOPAGES: other sessions hold the marks or pages. A mark at the same position twice is one. */
+int gm_kv_mark(gm_kv_seq *seq);
+int gm_kv_unmark(gm_kv_seq *seq, uint32_t position); /* ARG: no mark there */
+int gm_kv_fork(gm_kv_seq *seq, gm_kv_seq **out);     /* marks are not inherited */
+
+/* Writes the changed entries of the page tables to `table` (this sequence's line of the step block). */
+void gm_kv_sync(gm_kv_seq *seq, uint32_t *table);
+
+#endif
