@@ -14,11 +14,13 @@ typedef enum gm_type {
     GM_Q5_0 = 6,
     GM_Q5_1 = 7,
     GM_Q8_0 = 8,
+    GM_Q8_1 = 9, /* this and Q8_K: other runtimes' activations, in no file */
     GM_Q2_K = 10,
     GM_Q3_K = 11,
     GM_Q4_K = 12,
     GM_Q5_K = 13,
     GM_Q6_K = 14,
+    GM_Q8_K = 15,
     GM_IQ2_XXS = 16,
     GM_IQ2_XS = 17,
     GM_IQ3_XXS = 18,
@@ -38,6 +40,8 @@ typedef enum gm_type {
     GM_TQ2_0 = 35,
     GM_MXFP4 = 39,
     GM_NVFP4 = 40,
+    GM_Q1_0 = 41,
+    GM_Q2_0 = 42,
     GM_TYPE_LIMIT = 64
 } gm_type;
 
@@ -57,14 +61,68 @@ const gm_format *gm_format_of(uint32_t type);
 /* Bytes of a row of n elements; n is a multiple of the block. */
 static inline uint64_t gm_row_bytes(const gm_format *f, uint64_t n) { return n / f->block * f->block_bytes; }
 
+/* The blocks as files hold them: bytes only, so any address will do. d, dmin and m are f16. Which element a bit belongs
+ * to is in docs/formats.md. */
+typedef struct gm_block_q4_0 {
+    uint8_t d[2], q[16];
+} gm_block_q4_0; /* 32 elements; IQ4_NL is laid out the same */
+typedef struct gm_block_q4_1 {
+    uint8_t d[2], m[2], q[16];
+} gm_block_q4_1; /* 32 */
+typedef struct gm_block_q5_0 {
+    uint8_t d[2], high[4], q[16];
+} gm_block_q5_0; /* 32 */
+typedef struct gm_block_q5_1 {
+    uint8_t d[2], m[2], high[4], q[16];
+} gm_block_q5_1; /* 32 */
+typedef struct gm_block_q8_0 {
+    uint8_t d[2];
+    int8_t q[32];
+} gm_block_q8_0; /* 32 */
+typedef struct gm_block_q2_k {
+    uint8_t scales[16], q[64], d[2], dmin[2];
+} gm_block_q2_k; /* 256 */
+typedef struct gm_block_q3_k {
+    uint8_t high[32], q[64], scales[12], d[2];
+} gm_block_q3_k; /* 256 */
+typedef struct gm_block_q4_k {
+    uint8_t d[2], dmin[2], scales[12], q[128];
+} gm_block_q4_k; /* 256 */
+typedef struct gm_block_q5_k {
+    uint8_t d[2], dmin[2], scales[12], high[32], q[128];
+} gm_block_q5_k; /* 256 */
+typedef struct gm_block_q6_k {
+    uint8_t low[128], high[64];
+    int8_t scales[16];
+    uint8_t d[2];
+} gm_block_q6_k; /* 256 */
+typedef struct gm_block_iq4_xs {
+    uint8_t d[2], scales_high[2], scales_low[4], q[128];
+} gm_block_iq4_xs; /* 256 */
+
+static inline float gm_load_f16(const void *p) { return gm_f32_from_f16(gm_load_u16(p)); }
+/* The 6-bit scales and minima of the eight 32-element runs of Q4_K and Q5_K. */
+static inline void gm_scales_q4_k(const uint8_t packed[12], uint8_t scale[8], uint8_t min[8])
+{
+    for (int j = 0; j < 4; j++) {
+        scale[j] = packed[j] & 63;
+        min[j] = packed[j + 4] & 63;
+        scale[j + 4] = (uint8_t)((packed[j + 8] & 15) | (packed[j] >> 6) << 4);
+        min[j + 4] = (uint8_t)((packed[j + 8] >> 4) | (packed[j + 4] >> 6) << 4);
+    }
+}
+/* The sixteen values of IQ4_NL and IQ4_XS, ascending. */
+extern const int8_t gm_iq4_values[16];
+
 /* Q8 activations, the right-hand side of integer dots: 32 int8 with one scale, and the sum for formats with a minimum.
  * A vector of K elements (K a multiple of 32) is K/32 of these. */
 typedef struct gm_q8a {
     float d;   /* absmax / 127 */
-    float sum; /* d × Σ q */
+    float sum; /* d × Σ q, at most ±FLT_MAX */
     int8_t q[32];
 } gm_q8a;
-/* Plain C: q = round to nearest even (x / d), d = 0 for a block of zeros. */
+/* Plain C: q = round to nearest even (x / d); d = 0 for a block of zeros, or so near zero that d would be subnormal.
+ * A block with an infinity or a NaN gets such a d, so that it is not lost. */
 void gm_q8a_pack(const float *x, gm_q8a *out, size_t n_blocks);
 
 #endif

@@ -1,0 +1,31 @@
+/* IQ4_NL and IQ4_XS: a nibble chooses one of sixteen unevenly spaced values. */
+#include "quant/families.h"
+
+const int8_t gm_iq4_values[16] = { -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113 };
+
+static void unpack_run(const uint8_t *restrict q, float scale, float *restrict out)
+{
+    for (int i = 0; i < 16; i++) {
+        out[i] = scale * (float)gm_iq4_values[q[i] & 15];
+        out[i + 16] = scale * (float)gm_iq4_values[q[i] >> 4];
+    }
+}
+
+GM_UNPACK(iq4_nl)
+{
+    const gm_block_q4_0 *b = blocks;
+    for (size_t n = 0; n < n_blocks; n++, b++, out += 32) unpack_run(b->q, gm_load_f16(b->d), out);
+}
+
+GM_UNPACK(iq4_xs)
+{
+    const gm_block_iq4_xs *b = blocks;
+    for (size_t n = 0; n < n_blocks; n++, b++) {
+        float d = gm_load_f16(b->d);
+        int32_t scales_high = gm_load_u16(b->scales_high);
+        for (int j = 0; j < 8; j++, out += 32) { /* runs of 32, each laid out as in IQ4_NL */
+            int32_t low = b->scales_low[j >> 1] >> 4 * (j & 1) & 15, high = scales_high >> 2 * j & 3;
+            unpack_run(b->q + 16 * j, d * (float)((low | high << 4) - 32), out);
+        }
+    }
+}

@@ -1,0 +1,154 @@
+/* Q4_0, Q4_1, Q5_0, Q5_1, Q8_0: 32 elements, one scale. Byte i of q holds element i low and element i + 16 high. */
+#include "quant/families.h"
+
+GM_UNPACK(q4_0)
+{
+    const gm_block_q4_0 *b = blocks;
+    for (size_t n = 0; n < n_blocks; n++, b++, out += 32) {
+        float d = gm_load_f16(b->d);
+        for (int i = 0; i < 16; i++) {
+            out[i] = d * (float)((b->q[i] & 15) - 8);
+            out[i + 16] = d * (float)((b->q[i] >> 4) - 8);
+        }
+    }
+}
+
+GM_UNPACK(q4_1)
+{
+    const gm_block_q4_1 *b = blocks;
+    for (size_t n = 0; n < n_blocks; n++, b++, out += 32) {
+        float d = gm_load_f16(b->d), m = gm_load_f16(b->m);
+        for (int i = 0; i < 16; i++) {
+            out[i] = d * (float)(b->q[i] & 15) + m;
+            out[i + 16] = d * (float)(b->q[i] >> 4) + m;
+        }
+    }
+}
+
+/* The fifth bits: bit i of `high` belongs to element i. */
+static void join_q5(const uint8_t q[16], uint32_t high, int32_t out[32])
+{
+    for (int i = 0; i < 16; i++) {
+        out[i] = (q[i] & 15) | (int32_t)(high >> i & 1) << 4;
+        out[i + 16] = q[i] >> 4 | (int32_t)(high >> (i + 16) & 1) << 4;
+    }
+}
+
+GM_UNPACK(q5_0)
+{
+    const gm_block_q5_0 *b = blocks;
+    for (size_t n = 0; n < n_blocks; n++, b++, out += 32) {
+        float d = gm_load_f16(b->d);
+        int32_t q[32];
+        join_q5(b->q, gm_load_u32(b->high), q);
+        for (int i = 0; i < 32; i++) out[i] = d * (float)(q[i] - 16);
+    }
+}
+
+GM_UNPACK(q5_1)
+{
+    const gm_block_q5_1 *b = blocks;
+    for (size_t n = 0; n < n_blocks; n++, b++, out += 32) {
+        float d = gm_load_f16(b->d), m = gm_load_f16(b->m);
+        int32_t q[32];
+        join_q5(b->q, gm_load_u32(b->high), q);
+        for (int i = 0; i < 32; i++) out[i] = d * (float)q[i] + m;
+    }
+}
+
+GM_UNPACK(q8_0)
+{
+    const gm_block_q8_0 *b = blocks;
+    for (size_t n = 0; n < n_blocks; n++, b++, out += 32) {
+        float d = gm_load_f16(b->d);
+        for (int i = 0; i < 32; i++) out[i] = d * (float)b->q[i];
+    }
+}
+
+/* The element of largest magnitude, with its sign: it gets the code at the negative end, which has one step more. */
+static float extreme(const float x[32])
+{
+    float max = gm_absmax(x, 32);
+    for (int i = 0; i < 32; i++) {
+        if (x[i] == -max) return -max;
+    }
+    return max;
+}
+
+static void min_max(const float x[32], float *min, float *max)
+{
+    *min = *max = x[0];
+    for (int i = 1; i < 32; i++) {
+        *min = x[i] < *min ? x[i] : *min;
+        *max = x[i] > *max ? x[i] : *max;
+    }
+}
+
+static void split_q4(const uint8_t code[32], uint8_t q[16])
+{
+    for (int i = 0; i < 16; i++) q[i] = (uint8_t)((code[i] & 15) | (code[i + 16] & 15) << 4);
+}
+
+static void split_q5(const uint8_t code[32], uint8_t q[16], uint8_t high[4])
+{
+    split_q4(code, q);
+    memset(high, 0, 4);
+    for (int i = 0; i < 32; i++) high[i >> 3] = (uint8_t)(high[i >> 3] | (code[i] >> 4) << (i & 7));
+}
+
+GM_PACK(q4_0)
+{
+    gm_block_q4_0 *b = blocks;
+    for (size_t n = 0; n < n_blocks; n++, b++, in += 32) {
+        float d = gm_store_f16(b->d, extreme(in) / -8);
+        uint8_t code[32];
+        for (int i = 0; i < 32; i++) code[i] = (uint8_t)(gm_code(in[i], d, -8, 7) + 8);
+        split_q4(code, b->q);
+    }
+}
+
+GM_PACK(q5_0)
+{
+    gm_block_q5_0 *b = blocks;
+    for (size_t n = 0; n < n_blocks; n++, b++, in += 32) {
+        float d = gm_store_f16(b->d, extreme(in) / -16);
+        uint8_t code[32];
+        for (int i = 0; i < 32; i++) code[i] = (uint8_t)(gm_code(in[i], d, -16, 15) + 16);
+        split_q5(code, b->q, b->high);
+    }
+}
+
+GM_PACK(q4_1)
+{
+    gm_block_q4_1 *b = blocks;
+    for (size_t n = 0; n < n_blocks; n++, b++, in += 32) {
+        float min, max;
+        min_max(in, &min, &max);
+        float d = gm_store_f16(b->d, (max - min) / 15), m = gm_store_f16(b->m, min);
+        uint8_t code[32];
+        for (int i = 0; i < 32; i++) code[i] = (uint8_t)gm_code(in[i] - m, d, 0, 15);
+        split_q4(code, b->q);
+    }
+}
+
+GM_PACK(q5_1)
+{
+    gm_block_q5_1 *b = blocks;
+    for (size_t n = 0; n < n_blocks; n++, b++, in += 32) {
+        float min, max;
+        min_max(in, &min, &max);
+        float d = gm_store_f16(b->d, (max - min) / 31), m = gm_store_f16(b->m, min);
+        uint8_t code[32];
+        for (int i = 0; i < 32; i++) code[i] = (uint8_t)gm_code(in[i] - m, d, 0, 31);
+        split_q5(code, b->q, b->high);
+    }
+}
+
+GM_PACK(q8_0)
+{
+    gm_block_q8_0 *b = blocks;
+    for (size_t n = 0; n < n_blocks; n++, b++, in += 32) {
+        float d = gm_store_f16(b->d, gm_absmax(in, 32) / 127);
+        for (int i = 0; i < 32; i++) b->q[i] = (int8_t)gm_code(in[i], d, -127, 127);
+    }
+}

@@ -1,0 +1,26 @@
+/* weights: the plan carried out: allocates its blocks and moves tensors from the file to their places. */
+#ifndef GM_WEIGHTS_H
+#define GM_WEIGHTS_H
+
+#include "plan/plan.h"
+
+typedef struct gm_resident {
+    gm_mem *mem;
+    gm_backend *backend;
+    gm_buffer **buffers; /* [n_blocks] of the plan */
+    uint32_t n_blocks;
+    gm_span *weights;             /* [n_weights] */
+    gm_span *kv_k, *kv_v;         /* [n_kv] */
+    gm_buffer *scratch, *staging; /* among buffers */
+    uint64_t allocated_bytes;     /* = the plan's total */
+    uint64_t read_bytes;
+    double seconds;
+} gm_resident;
+
+/* STALE when a heap's budget no longer covers the plan. On failure nothing is left. progress and cancel may be NULL.
+ * KV memory is cleared. */
+int gm_weights_load(const gm_plan *plan, const gm_gguf *gguf, gemma_progress progress, void *progress_user,
+                    const gemma_cancel *cancel, gm_resident **out, gemma_error *error);
+void gm_resident_destroy(gm_resident *r);
+
+#endif
