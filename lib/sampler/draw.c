@@ -2,7 +2,7 @@
  * the same ids everywhere. */
 #include "sampler/state.h"
 
-#define MINUS_INFINITY gm_f32_from_bits(0xff800000u)
+#include <math.h>
 
 /* What is drawn from: the entries with weights e^((logit - most) / temperature), of which the best weighs 1. */
 typedef struct pile {
@@ -110,15 +110,15 @@ static entry *find_entry(entry *entries, bool whole_row, uint32_t n, int32_t id)
 static void adjust(gm_sampler *s, bool whole_row, uint32_t n)
 {
     const gemma_sampler_options *o = &s->options;
-    for (uint32_t i = 0; i < s->n_biases; i++) {
-        entry *e = find_entry(s->entries, whole_row, n, s->biases[i].id);
-        if (e) e->logit += s->biases[i].bias;
+    for (uint32_t i = 0; i < s->biases.n; i++) {
+        entry *e = find_entry(s->entries, whole_row, n, s->biases.rows[i].id);
+        if (e) e->logit += s->biases.rows[i].value;
     }
-    for (uint32_t i = 0; i < s->n_tallies; i++) {
-        entry *e = find_entry(s->entries, whole_row, n, s->tallies[i].id);
+    for (uint32_t i = 0; i < s->tallies.n; i++) {
+        entry *e = find_entry(s->entries, whole_row, n, s->tallies.rows[i].id);
         if (!e) continue;
         e->logit = e->logit > 0 ? e->logit / o->repetition : e->logit * o->repetition;
-        e->logit -= o->frequency * (float)s->tallies[i].count;
+        e->logit -= o->frequency * s->tallies.rows[i].value;
         e->logit -= o->presence;
     }
 }
@@ -127,8 +127,8 @@ static int32_t first_allowed(const gm_sampler *s, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
         bool forbidden = false;
-        for (uint32_t k = 0; k < s->n_biases && !forbidden; k++)
-            forbidden = s->biases[k].id == s->entries[i].id && s->biases[k].bias == MINUS_INFINITY;
+        for (uint32_t k = 0; k < s->biases.n && !forbidden; k++)
+            forbidden = s->biases.rows[k].id == s->entries[i].id && s->biases.rows[k].value == -INFINITY;
         if (!forbidden) return s->entries[i].id;
     }
     return -1;
@@ -167,12 +167,12 @@ int32_t gm_sampler_draw(gm_sampler *s, const int32_t *ids, const float *logits, 
     if (n == 0 || n > s->n_entries) return -1;
     for (uint32_t i = 0; i < n; i++) s->entries[i] = (entry){ logits[i], ids ? ids[i] : (int32_t)i };
     adjust(s, ids == NULL, n);
-    entry best = { MINUS_INFINITY, INT32_MAX };
+    entry best = { -INFINITY, INT32_MAX };
     for (uint32_t i = 0; i < n; i++) {
         entry *e = &s->entries[i];
-        if (e->logit != e->logit) e->logit = MINUS_INFINITY;
+        if (isnan(e->logit)) e->logit = -INFINITY;
         if (better(*e, best)) best = *e;
     }
-    if (best.logit == MINUS_INFINITY) return first_allowed(s, n);
+    if (best.logit == -INFINITY) return first_allowed(s, n);
     return s->options.temperature > 0 ? draw_weighted(s, n, best.logit) : best.id;
 }

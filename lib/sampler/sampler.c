@@ -1,31 +1,29 @@
 #include "sampler/state.h"
 
-static bool is_finite(float f) { return (gm_f32_bits(f) & 0x7f800000u) != 0x7f800000u; }
+#include <math.h>
 
 static int check_options(const gemma_sampler_options *o, gemma_error *error)
 {
     const struct {
         const char *name;
-        float value, least, most;
+        float value;
+        bool may_be_negative;
     } fields[] = {
-        { "temperature", o->temperature, 0, 3.4e38f },
-        { "top_p", o->top_p, 0, 3.4e38f },
-        { "min_p", o->min_p, 0, 1 },
-        { "repetition", o->repetition, 0, 3.4e38f },
-        { "frequency", o->frequency, -1e6f, 1e6f },
-        { "presence", o->presence, -1e6f, 1e6f },
+        { "temperature", o->temperature, false },
+        { "top_p", o->top_p, false },
+        { "min_p", o->min_p, false },
+        { "repetition", o->repetition, false },
+        { "frequency", o->frequency, true },
+        { "presence", o->presence, true },
     };
     for (size_t i = 0; i < GM_COUNT(fields); i++) {
         const char *name = fields[i].name;
         float value = fields[i].value;
-        if (!is_finite(value)) return gm_fail(error, GEMMA_E_ARG, "sampler: %s is not a finite number", name);
-        if (value < fields[i].least)
-            return gm_fail(error, GEMMA_E_ARG, "sampler: %s is %.3f, less than %.0f", name, (double)value,
-                           (double)fields[i].least);
-        if (value > fields[i].most)
-            return gm_fail(error, GEMMA_E_ARG, "sampler: %s is %.3f, more than %.0f", name, (double)value,
-                           (double)fields[i].most);
+        if (!isfinite(value)) return gm_fail(error, GEMMA_E_ARG, "sampler: %s is not a finite number", name);
+        if (value < 0 && !fields[i].may_be_negative)
+            return gm_fail(error, GEMMA_E_ARG, "sampler: %s is %.3f, less than 0", name, (double)value);
     }
+    if (o->min_p > 1) return gm_fail(error, GEMMA_E_ARG, "sampler: min_p is %.3f, more than 1", (double)o->min_p);
     if (o->penalty_last > GM_PENALTY_LAST_MAX)
         return gm_fail(error, GEMMA_E_ARG, "sampler: penalty_last is %u, more than %d", o->penalty_last,
                        GM_PENALTY_LAST_MAX);
@@ -50,11 +48,11 @@ int gm_sampler_create(gm_mem *mem, const gemma_sampler_options *options, gm_samp
     s->penalties = o.repetition != 1 || o.frequency != 0 || o.presence != 0;
     if (s->penalties) {
         s->ring = gm_new_array(mem, o.penalty_last, sizeof *s->ring, GEMMA_TAG_OBJECT);
-        s->tallies = gm_new_array(mem, o.penalty_last, sizeof *s->tallies, GEMMA_TAG_OBJECT);
-        if (!s->ring || !s->tallies) {
+        s->tallies.rows = gm_new_array(mem, o.penalty_last, sizeof *s->tallies.rows, GEMMA_TAG_OBJECT);
+        if (!s->ring || !s->tallies.rows) {
             gm_sampler_destroy(s);
             return gm_fail_nomem(error, "a sampler's penalties",
-                                 o.penalty_last * (sizeof *s->ring + sizeof *s->tallies));
+                                 o.penalty_last * (sizeof *s->ring + sizeof *s->tallies.rows));
         }
     }
     gm_sampler_reset(s);
@@ -66,19 +64,19 @@ void gm_sampler_destroy(gm_sampler *s)
 {
     if (!s) return;
     gm_delete(s->mem, s->entries);
-    gm_delete(s->mem, s->tallies);
+    gm_delete(s->mem, s->tallies.rows);
     gm_delete(s->mem, s->ring);
-    gm_delete(s->mem, s->biases);
+    gm_delete(s->mem, s->biases.rows);
     gm_delete(s->mem, s);
 }
 
-/* Index of the first bias whose id is not below `id`. */
-static uint32_t bias_place(const gm_sampler *s, int32_t id)
+/* Index of the first row whose id is not below `id`. */
+static uint32_t table_place(const id_table *t, int32_t id)
 {
-    uint32_t low = 0, high = s->n_biases;
+    uint32_t low = 0, high = t->n;
     while (low < high) {
         uint32_t middle = (low + high) / 2;
-        if (s->biases[middle].id < id)
+        if (t->rows[middle].id < id)
             low = middle + 1;
         else
             high = middle;
@@ -86,42 +84,52 @@ static uint32_t bias_place(const gm_sampler *s, int32_t id)
     return low;
 }
 
-static int bias_insert(gm_sampler *s, uint32_t at, id_bias bias)
+static bool table_has(const id_table *t, uint32_t at, int32_t id) { return at < t->n && t->rows[at].id == id; }
+
+/* The caller knows that there is room. */
+static void table_insert(id_table *t, uint32_t at, id_value row)
 {
-    if (s->n_biases == GM_BIAS_MAX) return GEMMA_E_SMALL;
-    if (s->n_biases == s->biases_cap) {
-        uint32_t cap = s->biases_cap ? s->biases_cap * 2 : 16;
-        id_bias *grown = gm_grow(s->mem, s->biases, cap * sizeof *grown, GEMMA_TAG_OBJECT);
-        if (!grown) return GEMMA_E_NOMEM;
-        s->biases = grown;
-        s->biases_cap = cap;
-    }
-    memmove(s->biases + at + 1, s->biases + at, (s->n_biases - at) * sizeof *s->biases);
-    s->biases[at] = bias;
-    s->n_biases++;
+    memmove(t->rows + at + 1, t->rows + at, (t->n - at) * sizeof *t->rows);
+    t->rows[at] = row;
+    t->n++;
+}
+
+static void table_remove(id_table *t, uint32_t at)
+{
+    t->n--;
+    memmove(t->rows + at, t->rows + at + 1, (t->n - at) * sizeof *t->rows);
+}
+
+static int grow_biases(gm_sampler *s)
+{
+    uint32_t cap = s->biases_cap ? s->biases_cap * 2 : 16;
+    id_value *rows = gm_grow(s->mem, s->biases.rows, cap * sizeof *rows, GEMMA_TAG_OBJECT);
+    if (!rows) return GEMMA_E_NOMEM;
+    s->biases.rows = rows;
+    s->biases_cap = cap;
     return GEMMA_OK;
 }
 
 int gm_sampler_bias(gm_sampler *s, int32_t id, float bias)
 {
-    if (id < 0 || (!is_finite(bias) && !(bias < 0))) return GEMMA_E_ARG;
-    uint32_t at = bias_place(s, id);
-    bool there = at < s->n_biases && s->biases[at].id == id;
-    if (there && bias == 0) {
-        s->n_biases--;
-        memmove(s->biases + at, s->biases + at + 1, (s->n_biases - at) * sizeof *s->biases);
-    } else if (there) {
-        s->biases[at].bias = bias;
-    } else if (bias != 0) {
-        return bias_insert(s, at, (id_bias){ id, bias });
+    if (id < 0 || isnan(bias) || bias == INFINITY) return GEMMA_E_ARG;
+    uint32_t at = table_place(&s->biases, id);
+    if (table_has(&s->biases, at, id)) {
+        s->biases.rows[at].value = bias;
+        if (bias == 0) table_remove(&s->biases, at);
+        return GEMMA_OK;
     }
-    return GEMMA_OK;
+    if (bias == 0) return GEMMA_OK;
+    if (s->biases.n == GM_BIAS_MAX) return GEMMA_E_SMALL;
+    int rc = s->biases.n == s->biases_cap ? grow_biases(s) : GEMMA_OK;
+    if (!rc) table_insert(&s->biases, at, (id_value){ id, bias });
+    return rc;
 }
 
 bool gm_sampler_needs_row(const gm_sampler *s)
 {
     const gemma_sampler_options *o = &s->options;
-    if (s->n_biases || s->penalties) return true;
+    if (s->biases.n || s->penalties) return true;
     return o->temperature > 0 && (o->top_k == 0 || o->top_k > GM_CANDIDATES);
 }
 
@@ -137,55 +145,36 @@ int gm_sampler_reserve(gm_sampler *s, uint32_t n_vocab)
     return GEMMA_OK;
 }
 
-/* Index of the first tally whose id is not below `id`. */
-static uint32_t tally_place(const gm_sampler *s, int32_t id)
+static void tally_drop(id_table *tallies, int32_t id)
 {
-    uint32_t low = 0, high = s->n_tallies;
-    while (low < high) {
-        uint32_t middle = (low + high) / 2;
-        if (s->tallies[middle].id < id)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
+    uint32_t at = table_place(tallies, id);
+    tallies->rows[at].value -= 1;
+    if (tallies->rows[at].value == 0) table_remove(tallies, at);
 }
 
-static void tally_add(gm_sampler *s, int32_t id)
+static void tally_add(id_table *tallies, int32_t id)
 {
-    uint32_t at = tally_place(s, id);
-    if (at < s->n_tallies && s->tallies[at].id == id) {
-        s->tallies[at].count++;
-        return;
-    }
-    memmove(s->tallies + at + 1, s->tallies + at, (s->n_tallies - at) * sizeof *s->tallies);
-    s->tallies[at] = (id_tally){ id, 1 };
-    s->n_tallies++;
-}
-
-static void tally_drop(gm_sampler *s, int32_t id)
-{
-    uint32_t at = tally_place(s, id);
-    if (--s->tallies[at].count) return;
-    s->n_tallies--;
-    memmove(s->tallies + at, s->tallies + at + 1, (s->n_tallies - at) * sizeof *s->tallies);
+    uint32_t at = table_place(tallies, id);
+    if (table_has(tallies, at, id))
+        tallies->rows[at].value += 1;
+    else
+        table_insert(tallies, at, (id_value){ id, 1 });
 }
 
 void gm_sampler_accept(gm_sampler *s, int32_t id)
 {
     if (!s->penalties || id < 0) return;
-    uint32_t cap = s->options.penalty_last;
-    if (s->n_ring == cap)
-        tally_drop(s, s->ring[s->ring_next]);
+    if (s->n_ring == s->options.penalty_last)
+        tally_drop(&s->tallies, s->ring[s->ring_next]);
     else
         s->n_ring++;
     s->ring[s->ring_next] = id;
-    s->ring_next = (s->ring_next + 1) % cap;
-    tally_add(s, id);
+    s->ring_next = (s->ring_next + 1) % s->options.penalty_last;
+    tally_add(&s->tallies, id);
 }
 
 void gm_sampler_reset(gm_sampler *s)
 {
-    s->n_ring = s->ring_next = s->n_tallies = 0;
+    s->n_ring = s->ring_next = s->tallies.n = 0;
     gm_rng_seed(&s->rng, s->options.seed);
 }

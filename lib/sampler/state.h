@@ -4,15 +4,15 @@
 
 #include "sampler/sampler.h"
 
-/* Tables of these are sorted by id. */
-typedef struct id_bias {
+/* Rows in ascending order of id, each id once. */
+typedef struct id_value {
     int32_t id;
-    float bias;
-} id_bias;
-typedef struct id_tally {
-    int32_t id;
-    uint32_t count;
-} id_tally;
+    float value;
+} id_value;
+typedef struct id_table {
+    id_value *rows;
+    uint32_t n;
+} id_table;
 
 typedef struct entry {
     float logit;
@@ -24,14 +24,14 @@ struct gm_sampler {
     gemma_sampler_options options; /* checked, defaults filled in */
     gm_rng rng;
 
-    id_bias *biases;
-    uint32_t n_biases, biases_cap;
+    id_table biases; /* [biases_cap] */
+    uint32_t biases_cap;
 
-    /* The last penalty_last accepted ids and how often each is among them; only kept when penalties are on. */
+    /* The last penalty_last accepted ids, and how often each is among them; only kept when penalties are on. */
     bool penalties;
-    int32_t *ring;     /* [penalty_last] */
-    id_tally *tallies; /* [penalty_last] */
-    uint32_t n_ring, ring_next, n_tallies;
+    int32_t *ring;    /* [penalty_last] */
+    id_table tallies; /* [penalty_last] */
+    uint32_t n_ring, ring_next;
 
     entry *entries; /* [n_entries], a draw's work memory */
     uint32_t n_entries;
