@@ -4,37 +4,39 @@
 
 #include "quant/quant.h"
 
-#define GM_UNPACK(name) void gm_unpack_##name(const void *restrict blocks, float *restrict out, size_t n_blocks)
-#define GM_PACK(name)   void gm_pack_##name(const float *restrict in, void *restrict blocks, size_t n_blocks)
+/* plain.c */
+void gm_unpack_f32(const void *restrict blocks, float *restrict out, size_t n_blocks);
+void gm_unpack_f16(const void *restrict blocks, float *restrict out, size_t n_blocks);
+void gm_unpack_bf16(const void *restrict blocks, float *restrict out, size_t n_blocks);
+void gm_pack_f32(const float *restrict in, void *restrict blocks, size_t n_blocks);
+void gm_pack_f16(const float *restrict in, void *restrict blocks, size_t n_blocks);
+void gm_pack_bf16(const float *restrict in, void *restrict blocks, size_t n_blocks);
 
-GM_UNPACK(f32); /* plain.c */
-GM_UNPACK(f16);
-GM_UNPACK(bf16);
-GM_PACK(f32);
-GM_PACK(f16);
-GM_PACK(bf16);
+/* legacy.c */
+void gm_unpack_q4_0(const void *restrict blocks, float *restrict out, size_t n_blocks);
+void gm_unpack_q4_1(const void *restrict blocks, float *restrict out, size_t n_blocks);
+void gm_unpack_q5_0(const void *restrict blocks, float *restrict out, size_t n_blocks);
+void gm_unpack_q5_1(const void *restrict blocks, float *restrict out, size_t n_blocks);
+void gm_unpack_q8_0(const void *restrict blocks, float *restrict out, size_t n_blocks);
+void gm_pack_q4_0(const float *restrict in, void *restrict blocks, size_t n_blocks);
+void gm_pack_q4_1(const float *restrict in, void *restrict blocks, size_t n_blocks);
+void gm_pack_q5_0(const float *restrict in, void *restrict blocks, size_t n_blocks);
+void gm_pack_q5_1(const float *restrict in, void *restrict blocks, size_t n_blocks);
+void gm_pack_q8_0(const float *restrict in, void *restrict blocks, size_t n_blocks);
 
-GM_UNPACK(q4_0); /* legacy.c */
-GM_UNPACK(q4_1);
-GM_UNPACK(q5_0);
-GM_UNPACK(q5_1);
-GM_UNPACK(q8_0);
-GM_PACK(q4_0);
-GM_PACK(q4_1);
-GM_PACK(q5_0);
-GM_PACK(q5_1);
-GM_PACK(q8_0);
+/* kquant.c */
+void gm_unpack_q2_k(const void *restrict blocks, float *restrict out, size_t n_blocks);
+void gm_unpack_q3_k(const void *restrict blocks, float *restrict out, size_t n_blocks);
+void gm_unpack_q4_k(const void *restrict blocks, float *restrict out, size_t n_blocks);
+void gm_unpack_q5_k(const void *restrict blocks, float *restrict out, size_t n_blocks);
+void gm_unpack_q6_k(const void *restrict blocks, float *restrict out, size_t n_blocks);
+/* kpack.c */
+void gm_pack_q4_k(const float *restrict in, void *restrict blocks, size_t n_blocks);
+void gm_pack_q6_k(const float *restrict in, void *restrict blocks, size_t n_blocks);
 
-GM_UNPACK(q2_k); /* kquant.c */
-GM_UNPACK(q3_k);
-GM_UNPACK(q4_k);
-GM_UNPACK(q5_k);
-GM_UNPACK(q6_k);
-GM_PACK(q4_k); /* kpack.c */
-GM_PACK(q6_k);
-
-GM_UNPACK(iq4_nl); /* iq4.c */
-GM_UNPACK(iq4_xs);
+/* iq4.c */
+void gm_unpack_iq4_nl(const void *restrict blocks, float *restrict out, size_t n_blocks);
+void gm_unpack_iq4_xs(const void *restrict blocks, float *restrict out, size_t n_blocks);
 
 /* To nearest, ties to even, for |v| ≤ 2^22; any int, but no undefined behaviour, beyond and for NaN. Adding 1.5 × 2^23
  * leaves the integer in the low bits of the mantissa, in the default rounding mode. */
@@ -48,14 +50,13 @@ static inline float gm_absmax(const float *x, size_t n)
     return gm_f32_from_bits(max);
 }
 
-/* v / d to the nearest of low … high; 0 where d is 0 (then any code decodes to zero). */
+/* v / d to the nearest of low … high; low for NaN; 0 where d is 0, as any code decodes to zero then. */
 static inline int32_t gm_code(float v, float d, int32_t low, int32_t high)
 {
     if (d == 0) return 0;
     float q = v / d;
-    /* clamped before rounding, for gm_round's range */
-    q = q < (float)low ? (float)low : q;
-    q = q > (float)high ? (float)high : q;
+    q = q > (float)low ? q : (float)low; /* before rounding, for the range of gm_round */
+    q = q < (float)high ? q : (float)high;
     return gm_round(q);
 }
 

@@ -11,13 +11,13 @@ static void unpack_run(const uint8_t *restrict q, float scale, float *restrict o
     }
 }
 
-GM_UNPACK(iq4_nl)
+void gm_unpack_iq4_nl(const void *restrict blocks, float *restrict out, size_t n_blocks)
 {
     const gm_block_q4_0 *b = blocks;
     for (size_t n = 0; n < n_blocks; n++, b++, out += 32) unpack_run(b->q, gm_load_f16(b->d), out);
 }
 
-GM_UNPACK(iq4_xs)
+void gm_unpack_iq4_xs(const void *restrict blocks, float *restrict out, size_t n_blocks)
 {
     const gm_block_iq4_xs *b = blocks;
     for (size_t n = 0; n < n_blocks; n++, b++) {

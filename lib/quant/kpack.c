@@ -11,7 +11,7 @@ static void join_scales(const uint8_t scale[8], const uint8_t min[8], uint8_t pa
     }
 }
 
-GM_PACK(q4_k)
+void gm_pack_q4_k(const float *restrict in, void *restrict blocks, size_t n_blocks)
 {
     gm_block_q4_k *b = blocks;
     for (size_t n = 0; n < n_blocks; n++, b++, in += 256) {
@@ -41,7 +41,7 @@ GM_PACK(q4_k)
     }
 }
 
-GM_PACK(q6_k)
+void gm_pack_q6_k(const float *restrict in, void *restrict blocks, size_t n_blocks)
 {
     gm_block_q6_k *b = blocks;
     for (size_t n = 0; n < n_blocks; n++, b++, in += 256) {

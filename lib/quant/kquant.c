@@ -3,7 +3,7 @@
  * holds elements l, l + 32, l + 64 and l + 96, and the next 32 bytes hold elements 128 and up. */
 #include "quant/families.h"
 
-GM_UNPACK(q2_k)
+void gm_unpack_q2_k(const void *restrict blocks, float *restrict out, size_t n_blocks)
 {
     const gm_block_q2_k *b = blocks;
     for (size_t n = 0; n < n_blocks; n++, b++) {
@@ -25,7 +25,7 @@ static int32_t scale_q3_k(const uint8_t packed[12], int j)
     return (low | high << 4) - 32;
 }
 
-GM_UNPACK(q3_k)
+void gm_unpack_q3_k(const void *restrict blocks, float *restrict out, size_t n_blocks)
 {
     const gm_block_q3_k *b = blocks;
     for (size_t n = 0; n < n_blocks; n++, b++) {
@@ -39,7 +39,7 @@ GM_UNPACK(q3_k)
     }
 }
 
-GM_UNPACK(q4_k)
+void gm_unpack_q4_k(const void *restrict blocks, float *restrict out, size_t n_blocks)
 {
     const gm_block_q4_k *b = blocks;
     for (size_t n = 0; n < n_blocks; n++, b++) {
@@ -55,7 +55,7 @@ GM_UNPACK(q4_k)
     }
 }
 
-GM_UNPACK(q5_k)
+void gm_unpack_q5_k(const void *restrict blocks, float *restrict out, size_t n_blocks)
 {
     const gm_block_q5_k *b = blocks;
     for (size_t n = 0; n < n_blocks; n++, b++) {
@@ -72,7 +72,7 @@ GM_UNPACK(q5_k)
     }
 }
 
-GM_UNPACK(q6_k)
+void gm_unpack_q6_k(const void *restrict blocks, float *restrict out, size_t n_blocks)
 {
     const gm_block_q6_k *b = blocks;
     for (size_t n = 0; n < n_blocks; n++, b++) {

@@ -1,7 +1,7 @@
 /* Q4_0, Q4_1, Q5_0, Q5_1, Q8_0: 32 elements, one scale. Byte i of q holds element i low and element i + 16 high. */
 #include "quant/families.h"
 
-GM_UNPACK(q4_0)
+void gm_unpack_q4_0(const void *restrict blocks, float *restrict out, size_t n_blocks)
 {
     const gm_block_q4_0 *b = blocks;
     for (size_t n = 0; n < n_blocks; n++, b++, out += 32) {
@@ -13,7 +13,7 @@ GM_UNPACK(q4_0)
     }
 }
 
-GM_UNPACK(q4_1)
+void gm_unpack_q4_1(const void *restrict blocks, float *restrict out, size_t n_blocks)
 {
     const gm_block_q4_1 *b = blocks;
     for (size_t n = 0; n < n_blocks; n++, b++, out += 32) {
@@ -34,7 +34,7 @@ static void join_q5(const uint8_t q[16], uint32_t high, int32_t out[32])
     }
 }
 
-GM_UNPACK(q5_0)
+void gm_unpack_q5_0(const void *restrict blocks, float *restrict out, size_t n_blocks)
 {
     const gm_block_q5_0 *b = blocks;
     for (size_t n = 0; n < n_blocks; n++, b++, out += 32) {
@@ -45,7 +45,7 @@ GM_UNPACK(q5_0)
     }
 }
 
-GM_UNPACK(q5_1)
+void gm_unpack_q5_1(const void *restrict blocks, float *restrict out, size_t n_blocks)
 {
     const gm_block_q5_1 *b = blocks;
     for (size_t n = 0; n < n_blocks; n++, b++, out += 32) {
@@ -56,7 +56,7 @@ GM_UNPACK(q5_1)
     }
 }
 
-GM_UNPACK(q8_0)
+void gm_unpack_q8_0(const void *restrict blocks, float *restrict out, size_t n_blocks)
 {
     const gm_block_q8_0 *b = blocks;
     for (size_t n = 0; n < n_blocks; n++, b++, out += 32) {
@@ -96,7 +96,7 @@ static void split_q5(const uint8_t code[32], uint8_t q[16], uint8_t high[4])
     for (int i = 0; i < 32; i++) high[i >> 3] = (uint8_t)(high[i >> 3] | (code[i] >> 4) << (i & 7));
 }
 
-GM_PACK(q4_0)
+void gm_pack_q4_0(const float *restrict in, void *restrict blocks, size_t n_blocks)
 {
     gm_block_q4_0 *b = blocks;
     for (size_t n = 0; n < n_blocks; n++, b++, in += 32) {
@@ -107,7 +107,7 @@ GM_PACK(q4_0)
     }
 }
 
-GM_PACK(q5_0)
+void gm_pack_q5_0(const float *restrict in, void *restrict blocks, size_t n_blocks)
 {
     gm_block_q5_0 *b = blocks;
     for (size_t n = 0; n < n_blocks; n++, b++, in += 32) {
@@ -118,7 +118,7 @@ GM_PACK(q5_0)
     }
 }
 
-GM_PACK(q4_1)
+void gm_pack_q4_1(const float *restrict in, void *restrict blocks, size_t n_blocks)
 {
     gm_block_q4_1 *b = blocks;
     for (size_t n = 0; n < n_blocks; n++, b++, in += 32) {
@@ -131,7 +131,7 @@ GM_PACK(q4_1)
     }
 }
 
-GM_PACK(q5_1)
+void gm_pack_q5_1(const float *restrict in, void *restrict blocks, size_t n_blocks)
 {
     gm_block_q5_1 *b = blocks;
     for (size_t n = 0; n < n_blocks; n++, b++, in += 32) {
@@ -144,7 +144,7 @@ GM_PACK(q5_1)
     }
 }
 
-GM_PACK(q8_0)
+void gm_pack_q8_0(const float *restrict in, void *restrict blocks, size_t n_blocks)
 {
     gm_block_q8_0 *b = blocks;
     for (size_t n = 0; n < n_blocks; n++, b++, in += 32) {

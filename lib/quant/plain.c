@@ -1,19 +1,19 @@
 /* F32, F16, BF16: a block is one element. */
 #include "quant/families.h"
 
-GM_UNPACK(f32)
+void gm_unpack_f32(const void *restrict blocks, float *restrict out, size_t n_blocks)
 {
     const uint8_t *b = blocks;
     for (size_t i = 0; i < n_blocks; i++) out[i] = gm_load_f32(b + 4 * i);
 }
 
-GM_UNPACK(f16)
+void gm_unpack_f16(const void *restrict blocks, float *restrict out, size_t n_blocks)
 {
     const uint8_t *b = blocks;
     for (size_t i = 0; i < n_blocks; i++) out[i] = gm_load_f16(b + 2 * i);
 }
 
-GM_UNPACK(bf16)
+void gm_unpack_bf16(const void *restrict blocks, float *restrict out, size_t n_blocks)
 {
     const uint8_t *b = blocks;
     for (size_t i = 0; i < n_blocks; i++) out[i] = gm_f32_from_bf16(gm_load_u16(b + 2 * i));
@@ -25,7 +25,7 @@ static void store_u16(uint8_t *at, uint32_t v)
     at[1] = (uint8_t)(v >> 8);
 }
 
-GM_PACK(f32)
+void gm_pack_f32(const float *restrict in, void *restrict blocks, size_t n_blocks)
 {
     uint8_t *b = blocks;
     for (size_t i = 0; i < n_blocks; i++, b += 4) {
@@ -35,13 +35,13 @@ GM_PACK(f32)
     }
 }
 
-GM_PACK(f16)
+void gm_pack_f16(const float *restrict in, void *restrict blocks, size_t n_blocks)
 {
     uint8_t *b = blocks;
     for (size_t i = 0; i < n_blocks; i++) store_u16(b + 2 * i, gm_f16_from_f32(in[i]));
 }
 
-GM_PACK(bf16)
+void gm_pack_bf16(const float *restrict in, void *restrict blocks, size_t n_blocks)
 {
     uint8_t *b = blocks;
     for (size_t i = 0; i < n_blocks; i++) {
