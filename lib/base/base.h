@@ -12,7 +12,9 @@
 #include <string.h>
 
 #define GM_COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#if defined(__GNUC__)
+#if defined(__MINGW32__) && !defined(__clang__)
+#define GM_PRINTF(at, first) __attribute__((format(gnu_printf, at, first)))
+#elif defined(__GNUC__)
 #define GM_PRINTF(at, first) __attribute__((format(printf, at, first)))
 #else
 #define GM_PRINTF(at, first)
@@ -83,7 +85,7 @@ uint16_t gm_f16_from_f32(float f);
 
 /* ---- mem.c: all memory of the library ---- */
 typedef struct gm_mem {
-    gemma_host host;                                   /* every hook set but read and parallel_for */
+    gemma_host host; /* every hook set but read and parallel_for; alloc and free are taken only as a pair */
     atomic_uint_least64_t live_bytes[GEMMA_TAG_COUNT]; /* held now, by tag */
 } gm_mem;
 
@@ -94,7 +96,8 @@ uint64_t gm_mem_live(const gm_mem *mem, uint32_t tag);
 void *gm_mem_alloc(gm_mem *mem, uint64_t n_bytes, size_t align, uint32_t tag);
 void gm_mem_free(gm_mem *mem, void *block, uint64_t n_bytes, uint32_t tag); /* NULL is fine */
 
-/* Small things: cleared, 16-byte aligned, their size remembered in front of them. NULL when out of memory. */
+/* Small things: cleared, 16-byte aligned, their size remembered in front of them. NULL when out of memory (n_bytes 0
+ * is not: it gives a block of no bytes). */
 void *gm_new(gm_mem *mem, uint64_t n_bytes, uint32_t tag);
 void *gm_new_array(gm_mem *mem, uint64_t n, size_t element_bytes, uint32_t tag); /* checks n × element_bytes */
 /* Grows to n_bytes (new part cleared) and returns the block, perhaps moved; on NULL the old block still stands. */
@@ -114,8 +117,9 @@ static inline bool gm_ref_drop(gm_ref *r) /* true: that was the last one, destro
 }
 
 /* ---- text.c: formatting without stdio and without the locale ---- */
-/* %s %d %u %c %% %x, with l, ll, z; %.Ns; %.Nf (N ≤ 9, default 6); widths and flags are not known. Writes at most n
- * bytes with the NUL, cut at a whole UTF-8 character; returns the length written. */
+/* %s %d %u %c %% %x, with l, ll, z; %.Ns; %.Nf (N ≤ 9, default 6; from 2^63 on "17976931348623157e292"); N may be *;
+ * widths and flags are not known. Writes at most n bytes with the NUL, cut at a whole UTF-8 character; returns the
+ * length written. */
 size_t gm_text_format(char *buffer, size_t n, const char *format, ...) GM_PRINTF(3, 4);
 size_t gm_text_format_v(char *buffer, size_t n, const char *format, __builtin_va_list args);
 /* "12.3 MiB" and the like into a caller's buffer of at least 24 bytes; returns it. */
@@ -129,12 +133,16 @@ size_t gm_utf8_next(const char *text, size_t n, uint32_t *code);
 bool gm_text_contains(const char *text, const char *part); /* any ASCII case */
 
 /* ---- error.c ---- */
-/* Fills *error (NULL allowed) and returns the code: `return gm_fail(error, GEMMA_E_FORMAT, "%s: …", name);` */
+const char *gm_error_name(int code); /* as gemma_error_name */
+const char *gm_error_text(int code);
+/* Fills *error (NULL allowed) and returns the code: `return gm_fail(error, GEMMA_E_FORMAT, "%s: …", name);`
+ * Writes no more than error->size bytes, nothing at all when that is 0: give structs of our own to gm_error_init. */
 int gm_fail(gemma_error *error, int code, const char *format, ...) GM_PRINTF(3, 4);
 /* The usual sentence for GEMMA_E_NOMEM. */
 int gm_fail_nomem(gemma_error *error, const char *what, uint64_t n_bytes);
-void gm_error_clear(gemma_error *error);
-/* The sentence an object keeps for its gemma_X_message(); starts zeroed. */
+void gm_error_init(gemma_error *error);  /* zeroed, size set */
+void gm_error_clear(gemma_error *error); /* code and sentence; NULL is fine */
+/* The sentence an object keeps for its gemma_X_message(); starts with gm_error_init. */
 size_t gm_message_copy(const gemma_error *kept, char *buffer, size_t n);
 /* Option structs across the ABI (style rule 3): ARG or VERSION on failure. `given` is src's own size field. */
 int gm_options_read(void *dst, uint32_t known, const void *src, const char *what, gemma_error *error);

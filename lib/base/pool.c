@@ -1,0 +1,178 @@
+#include "base/os.h"
+
+#include <stdalign.h>
+
+enum {
+    MAX_THREADS = 1024,
+    CACHE_LINE = 64,
+    N_SPINS = 2000, /* some tens of µs: phases are mostly shorter */
+    N_YIELDS = 50,  /* then sleep */
+};
+
+/* A number that only grows, and threads that wait for it to do so. */
+typedef struct counter {
+    alignas(CACHE_LINE) atomic_uint_least64_t value;
+    alignas(CACHE_LINE) atomic_uint n_asleep;
+    gm_mutex *mutex;
+} counter;
+
+typedef struct worker {
+    gm_pool *pool;
+    gm_thread *thread;
+    uint32_t part;
+} worker;
+
+struct gm_pool {
+    gm_mem *mem;
+    gm_mutex *turn;                /* held by the caller whose sequence runs */
+    worker *workers;               /* [n_workers], parts 1 and up */
+    uint32_t n_threads, n_workers; /* workers that were started: n_threads - 1, or 0 with the host's threads */
+    uint32_t n_spins;
+    bool quit;
+    /* The phase under way: written before `opened` grows, read after. */
+    gm_phase_fn run;
+    void *arg;
+    uint32_t phase;
+    counter opened; /* phases begun so far */
+    counter done;   /* parts done by workers so far */
+};
+
+/* Spins, then gives the core away, then sleeps, until the value is at least `wanted`. */
+static void counter_wait(counter *c, uint64_t wanted, uint32_t n_spins)
+{
+    for (uint32_t i = 0; i < n_spins; i++) {
+        if (atomic_load_explicit(&c->value, memory_order_acquire) >= wanted) return;
+        gm_cpu_relax();
+    }
+    for (uint32_t i = 0; i < N_YIELDS; i++) {
+        if (atomic_load_explicit(&c->value, memory_order_acquire) >= wanted) return;
+        gm_thread_yield();
+    }
+    gm_mutex_lock(c->mutex);
+    /* Either we see the new value here or counter_wake sees us in n_asleep: both orders are sequentially consistent. */
+    atomic_fetch_add(&c->n_asleep, 1);
+    while (atomic_load(&c->value) < wanted) gm_mutex_wait(c->mutex, UINT64_MAX);
+    atomic_fetch_sub(&c->n_asleep, 1);
+    gm_mutex_unlock(c->mutex);
+}
+
+static uint64_t counter_grow(counter *c) { return atomic_fetch_add(&c->value, 1) + 1; }
+
+static void counter_wake(counter *c)
+{
+    if (atomic_load(&c->n_asleep) == 0) return;
+    gm_mutex_lock(c->mutex);
+    gm_mutex_wake_all(c->mutex);
+    gm_mutex_unlock(c->mutex);
+}
+
+static void worker_main(void *arg)
+{
+    worker *w = arg;
+    gm_pool *pool = w->pool;
+    gm_float_env_set_default();
+    for (uint64_t wanted = 1;; wanted++) {
+        counter_wait(&pool->opened, wanted, pool->n_spins);
+        if (pool->quit) return;
+        pool->run(pool->arg, pool->phase, w->part, pool->n_threads);
+        if (counter_grow(&pool->done) % pool->n_workers == 0) counter_wake(&pool->done);
+    }
+}
+
+static int start_workers(gm_pool *pool, uint32_t n)
+{
+    int rc = GEMMA_OK;
+    pool->workers = gm_new_array(pool->mem, n, sizeof *pool->workers, GEMMA_TAG_OBJECT);
+    if (!pool->workers) return GEMMA_E_NOMEM;
+    for (uint32_t i = 0; i < n && !rc; i++) {
+        worker *w = &pool->workers[i];
+        *w = (worker){ .pool = pool, .part = i + 1 };
+        rc = gm_thread_start(pool->mem, worker_main, w, &w->thread);
+        if (!rc) pool->n_workers++;
+    }
+    return rc;
+}
+
+int gm_pool_create(gm_mem *mem, uint32_t n_threads, gm_pool **out, gemma_error *error)
+{
+    *out = NULL;
+    if (n_threads == 0 || n_threads > MAX_THREADS)
+        return gm_fail(error, GEMMA_E_ARG, "%u threads are asked for; 1 to %d can be had", n_threads, MAX_THREADS);
+    gm_pool *pool = gm_mem_alloc(mem, sizeof *pool, CACHE_LINE, GEMMA_TAG_OBJECT);
+    if (!pool) return gm_fail_nomem(error, "the thread pool", sizeof *pool);
+    memset(pool, 0, sizeof *pool);
+    pool->mem = mem;
+    pool->n_threads = n_threads;
+    pool->n_spins = n_threads <= gm_n_cores() ? N_SPINS : 0; /* spinning would keep the others from running */
+    bool own_threads = n_threads > 1 && !mem->host.parallel_for;
+    int rc = gm_mutex_create(mem, &pool->turn);
+    if (!rc) rc = gm_mutex_create(mem, &pool->opened.mutex);
+    if (!rc) rc = gm_mutex_create(mem, &pool->done.mutex);
+    if (!rc && own_threads) rc = start_workers(pool, n_threads - 1);
+    if (rc) {
+        gm_pool_destroy(pool);
+        if (rc == GEMMA_E_NOMEM) return gm_fail_nomem(error, "the thread pool", sizeof *pool);
+        return gm_fail(error, rc, "the system cannot start %u threads", n_threads - 1);
+    }
+    *out = pool;
+    return GEMMA_OK;
+}
+
+void gm_pool_destroy(gm_pool *pool)
+{
+    if (!pool) return;
+    pool->quit = true;
+    counter_grow(&pool->opened);
+    if (pool->n_workers) counter_wake(&pool->opened);
+    for (uint32_t i = 0; i < pool->n_workers; i++) gm_thread_join(pool->mem, pool->workers[i].thread);
+    gm_delete(pool->mem, pool->workers);
+    gm_mutex_destroy(pool->mem, pool->done.mutex);
+    gm_mutex_destroy(pool->mem, pool->opened.mutex);
+    gm_mutex_destroy(pool->mem, pool->turn);
+    gm_mem_free(pool->mem, pool, sizeof *pool, GEMMA_TAG_OBJECT);
+}
+
+uint32_t gm_pool_n_threads(const gm_pool *pool) { return pool->n_threads; }
+
+/* ---- one phase ---- */
+
+static void host_task(void *arg, uint32_t part)
+{
+    gm_pool *pool = arg;
+    uint64_t saved = gm_float_env_set_default();
+    pool->run(pool->arg, pool->phase, part, pool->n_threads);
+    gm_float_env_restore(saved);
+}
+
+static void run_phase(gm_pool *pool)
+{
+    const gemma_host *host = &pool->mem->host;
+    if (host->parallel_for) {
+        host->parallel_for(host->user, pool->n_threads, host_task, pool);
+        return;
+    }
+    uint64_t n_opened = 0;
+    if (pool->n_workers) {
+        n_opened = counter_grow(&pool->opened);
+        counter_wake(&pool->opened);
+    }
+    pool->run(pool->arg, pool->phase, 0, pool->n_threads);
+    if (pool->n_workers) counter_wait(&pool->done, n_opened * pool->n_workers, pool->n_spins);
+}
+
+bool gm_pool_run(gm_pool *pool, gm_phase_fn run, void *arg, uint32_t n_phases, bool (*stop)(void *arg))
+{
+    gm_mutex_lock(pool->turn);
+    uint64_t saved = gm_float_env_set_default();
+    bool stopped = false;
+    pool->run = run;
+    pool->arg = arg;
+    for (uint32_t phase = 0; phase < n_phases && !stopped; phase++) {
+        pool->phase = phase;
+        run_phase(pool);
+        stopped = stop && phase + 1 < n_phases && stop(arg);
+    }
+    gm_float_env_restore(saved);
+    gm_mutex_unlock(pool->turn);
+    return !stopped;
+}
