@@ -1,7 +1,16 @@
+# What tests of all folders may name as a module: the failing allocator.
+add_library(gm_support OBJECT support/fault.c)
+target_include_directories(gm_support PRIVATE ${CMAKE_CURRENT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/include)
+# GGUF files built in memory: needs base and quant.
+add_library(gm_gguf_writer OBJECT support/gguf_writer.c)
+target_include_directories(gm_gguf_writer PRIVATE ${CMAKE_CURRENT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/include
+                           ${PROJECT_SOURCE_DIR}/lib)
+
 # One line per program: the modules it is linked to, lowest first.
 foreach(name IN ITEMS bits mem text error pool source)
   if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/unit/${name}.c)
-    gm_test(unit/${name} base)
+    gm_test(unit/${name} base support)
   endif()
 endforeach()
 gm_test(unit/quant base quant)
+gm_test(unit/gguf base quant gguf support gguf_writer)
