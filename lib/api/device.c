@@ -1,0 +1,89 @@
+#include "api/handles.h"
+
+uint32_t gemma_device_count(const gemma_runtime *rt) { return rt ? rt->n_devices : 0; }
+
+static void describe(const gm_backend *be, gemma_device_info *info)
+{
+    memset(info, 0, sizeof *info);
+    info->size = sizeof *info;
+    be->fns->describe(be, info);
+    info->n_heaps = be->fns->n_heaps(be);
+}
+
+int gemma_device_describe(const gemma_runtime *rt, uint32_t device, gemma_device_info *info)
+{
+    if (!rt || !info || device >= rt->n_devices) return GEMMA_E_ARG;
+    gemma_device_info full;
+    describe(rt->devices[device], &full);
+    return gm_result_write(info, &full, sizeof full);
+}
+
+int gemma_heap_describe(const gemma_runtime *rt, uint32_t device, uint32_t heap, gemma_heap_info *info)
+{
+    if (!rt || !info || device >= rt->n_devices) return GEMMA_E_ARG;
+    const gm_backend *be = rt->devices[device];
+    if (heap >= be->fns->n_heaps(be)) return GEMMA_E_ARG;
+    gm_heap_state state = { 0 };
+    be->fns->heap(be, heap, &state);
+    gemma_heap_info full = {
+        .size = sizeof full,
+        .pool = state.pool,
+        .total_bytes = state.total_bytes,
+        .budget_bytes = state.budget_bytes,
+        .used_bytes = state.used_bytes,
+    };
+    memcpy(full.name, state.name, sizeof full.name);
+    return gm_result_write(info, &full, sizeof full);
+}
+
+/* "cpu (AMD EPYC 9354, avx512-vnni); reference (plain C, float32)" */
+static void list_devices(const gemma_runtime *rt, char *buffer, size_t n)
+{
+    size_t at = 0;
+    buffer[0] = '\0';
+    for (uint32_t i = 0; i < rt->n_devices; i++) {
+        gemma_device_info info;
+        describe(rt->devices[i], &info);
+        at += gm_text_format(buffer + at, n - at, "%s%s (%s%s%s)", i ? "; " : "", info.id, info.name,
+                             info.usable ? "" : ": ", info.usable ? "" : info.reason);
+    }
+}
+
+int gemma_device_find(const gemma_runtime *rt, const char *name, uint32_t *device, gemma_error *error)
+{
+    gm_error_clear(error);
+    if (!rt || !device) return gm_fail(error, GEMMA_E_ARG, "gemma_device_find: NULL");
+    bool automatic = !name || !*name || !strcmp(name, "auto");
+    char reason[160] = "";
+    for (int pass = 0; pass < 2; pass++) { /* ids before parts of names */
+        for (uint32_t i = 0; i < rt->n_devices; i++) {
+            gemma_device_info info;
+            describe(rt->devices[i], &info);
+            bool hit = automatic ? info.usable && info.kind != GEMMA_DEVICE_SOFTWARE
+                       : pass    ? gm_text_contains(info.name, name)
+                                 : !strcmp(info.id, name);
+            if (!hit) continue;
+            if (info.usable) {
+                *device = i;
+                return GEMMA_OK;
+            }
+            gm_text_format(reason, sizeof reason, "%s cannot be used: %s; ", info.id, info.reason);
+        }
+    }
+    char list[384];
+    list_devices(rt, list, sizeof list);
+    return gm_fail(error, GEMMA_E_DEVICE, "%sno device \"%s\"; there are: %s", reason, automatic ? "auto" : name, list);
+}
+
+int gemma_device_probe(gemma_runtime *rt, uint32_t device, gemma_cancel *cancel, gemma_probe *result,
+                       gemma_error *error)
+{
+    gm_error_clear(error);
+    if (!rt || !result || device >= rt->n_devices)
+        return gm_fail(error, GEMMA_E_ARG, "gemma_device_probe: NULL, or no device %u", device);
+    gm_backend *be = rt->devices[device];
+    gemma_probe full = { .size = sizeof full, .device = device };
+    if (!be->fns->probe) return gm_fail(error, GEMMA_E_UNSUPPORTED, "this device cannot be measured");
+    int rc = be->fns->probe(be, cancel, &full.read_gb_s, error);
+    return rc ? rc : gm_result_write(result, &full, sizeof full);
+}

@@ -1,0 +1,69 @@
+/* api: the public handles and who keeps whom alive. Every child holds one reference to its parent, so handles may be
+ * destroyed in any order:
+ *
+ *     runtime ◄ file ◄ plan ◄ model ◄ session ◄ generation, step
+ *     runtime ◄ tokenizer, sampler, cancel ◄ generation */
+#ifndef GM_API_HANDLES_H
+#define GM_API_HANDLES_H
+
+#include "session/session.h"
+
+#define GM_DEVICES_MAX 16
+
+struct gemma_runtime {
+    gm_mem mem;
+    gm_ref ref;
+    gm_pool *pool;
+    gm_backend *devices[GM_DEVICES_MAX];
+    uint32_t n_devices;
+};
+
+struct gemma_file {
+    gm_ref ref;
+    gemma_runtime *runtime;
+    gm_gguf *gguf;
+    gm_model *model; /* NULL: a vocabulary without tensors */
+    bool in_memory;  /* mapped, or given as bytes: weights can be used in place */
+};
+
+struct gemma_plan {
+    gm_ref ref;
+    gemma_file *file;
+    gm_plan *plan;
+};
+
+struct gemma_model {
+    gm_ref ref;
+    gemma_plan *plan;
+    gm_engine *engine;
+};
+
+struct gemma_tokenizer {
+    gm_ref ref;
+    gemma_runtime *runtime;
+    gm_tokenizer *tokenizer;
+};
+
+struct gemma_sampler {
+    gm_ref ref;
+    gemma_runtime *runtime;
+    gm_sampler *sampler;
+};
+
+/* A session's owner word: who uses it, and what it lives on. */
+typedef struct gm_session_link {
+    gm_ref ref;
+    gemma_model *model;
+} gm_session_link;
+
+static inline gm_session_link *gm_link_of(gemma_session *s) { return *gm_session_owner(s); }
+
+/* Give a reference back; the last one destroys. NULL is fine. */
+void gm_runtime_drop(gemma_runtime *runtime);
+void gm_file_drop(gemma_file *file);
+void gm_plan_drop(gemma_plan *plan);
+void gm_model_drop(gemma_model *model);
+
+static inline gm_mem *gm_model_mem(gemma_model *m) { return &m->plan->file->runtime->mem; }
+
+#endif

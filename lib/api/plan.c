@@ -1,0 +1,139 @@
+#include "api/handles.h"
+
+void gm_plan_drop(gemma_plan *plan)
+{
+    if (!plan || !gm_ref_drop(&plan->ref)) return;
+    gemma_file *file = plan->file;
+    gm_plan_destroy(plan->plan);
+    gm_delete(&file->runtime->mem, plan);
+    gm_file_drop(file);
+}
+
+int gemma_plan_create(gemma_file *file, const gemma_plan_options *options, gemma_plan **out, gemma_error *error)
+{
+    gm_error_clear(error);
+    if (!out) return gm_fail(error, GEMMA_E_ARG, "gemma_plan_create: out is NULL");
+    *out = NULL;
+    gemma_plan_options o;
+    int rc = gm_options_read(&o, sizeof o, options, "gemma_plan_options", error);
+    if (rc) return rc;
+    if (!file) return gm_fail(error, GEMMA_E_ARG, "gemma_plan_create: file is NULL");
+    gemma_runtime *rt = file->runtime;
+    if (!file->model)
+        return gm_fail(error, GEMMA_E_FORMAT, "%s holds a vocabulary but no tensors: there is nothing to plan",
+                       gm_gguf_name(file->gguf));
+    if (o.device >= rt->n_devices)
+        return gm_fail(error, GEMMA_E_DEVICE, "no device %u: there are %u", o.device, rt->n_devices);
+
+    gm_settings settings;
+    gm_backend *device = rt->devices[o.device];
+    rc = gm_settings_read(file->model, device, &o, &settings, error);
+    if (rc) return rc;
+    settings.mapped = file->in_memory;
+    gemma_plan *plan = gm_new(&rt->mem, sizeof *plan, GEMMA_TAG_OBJECT);
+    if (!plan) return gm_fail_nomem(error, "a plan handle", sizeof *plan);
+    gm_ref_init(&plan->ref);
+    plan->file = file;
+    gm_ref_take(&file->ref);
+    rc = gm_plan_create(&rt->mem, file->gguf, file->model, device, &settings, &plan->plan, error);
+    if (rc) {
+        gm_plan_drop(plan);
+        return rc;
+    }
+    *out = plan;
+    return GEMMA_OK;
+}
+
+void gemma_plan_destroy(gemma_plan *plan) { gm_plan_drop(plan); }
+
+int gemma_plan_check(const gemma_plan *plan, gemma_error *error)
+{
+    gm_error_clear(error);
+    if (!plan) return gm_fail(error, GEMMA_E_ARG, "gemma_plan_check: plan is NULL");
+    return gm_plan_check(plan->plan, error);
+}
+
+static const char *const class_names[GEMMA_CLASS_COUNT] = {
+    [GEMMA_CLASS_EMBEDDING] = "embedding", [GEMMA_CLASS_PLE] = "per-layer embedding",
+    [GEMMA_CLASS_ATTENTION] = "attention", [GEMMA_CLASS_FFN] = "ffn",
+    [GEMMA_CLASS_EXPERTS] = "experts",     [GEMMA_CLASS_HEAD] = "head",
+    [GEMMA_CLASS_NORMS] = "norms",         [GEMMA_CLASS_KV_SLIDING] = "kv sliding",
+    [GEMMA_CLASS_KV_GLOBAL] = "kv global", [GEMMA_CLASS_MARKS] = "marks",
+    [GEMMA_CLASS_SCRATCH] = "scratch",     [GEMMA_CLASS_STAGING] = "staging",
+    [GEMMA_CLASS_DRIVER] = "driver",
+};
+
+const char *gemma_class_name(uint32_t bytes_class)
+{
+    return bytes_class < GEMMA_CLASS_COUNT ? class_names[bytes_class] : "unknown class";
+}
+
+uint32_t gemma_plan_n_heaps(const gemma_plan *plan) { return plan ? plan->plan->n_lines : 0; }
+
+int gemma_plan_bill(const gemma_plan *plan, uint32_t index, gemma_bill *bill)
+{
+    if (!plan || !bill || index >= plan->plan->n_lines) return GEMMA_E_ARG;
+    const gm_bill_line *line = &plan->plan->lines[index];
+    gemma_bill full = {
+        .size = sizeof full,
+        .device = plan->plan->settings.device,
+        .heap = line->heap,
+        .pool = line->pool,
+        .kv_sliding_bytes = line->class_bytes[GEMMA_CLASS_KV_SLIDING],
+        .kv_global_bytes = line->class_bytes[GEMMA_CLASS_KV_GLOBAL],
+        .marks_bytes = line->class_bytes[GEMMA_CLASS_MARKS],
+        .scratch_bytes = line->class_bytes[GEMMA_CLASS_SCRATCH],
+        .staging_bytes = line->class_bytes[GEMMA_CLASS_STAGING],
+        .driver_bytes = line->class_bytes[GEMMA_CLASS_DRIVER],
+        .total_bytes = line->total_bytes,
+        .budget_bytes = line->budget_bytes,
+        .mapped_bytes = line->mapped_bytes,
+    };
+    for (uint32_t c = GEMMA_CLASS_EMBEDDING; c <= GEMMA_CLASS_NORMS; c++) full.weight_bytes += line->class_bytes[c];
+    memcpy(full.name, line->name, sizeof full.name);
+    return gm_result_write(bill, &full, sizeof full);
+}
+
+uint64_t gemma_plan_class_bytes(const gemma_plan *plan, uint32_t index, uint32_t bytes_class)
+{
+    if (!plan || index >= plan->plan->n_lines || bytes_class >= GEMMA_CLASS_COUNT) return 0;
+    return plan->plan->lines[index].class_bytes[bytes_class];
+}
+
+int gemma_plan_describe(const gemma_plan *plan, gemma_plan_info *info)
+{
+    if (!plan || !info) return GEMMA_E_ARG;
+    const gm_settings *s = &plan->plan->settings;
+    gemma_plan_info full = {
+        .size = sizeof full,
+        .device = s->device,
+        .ctx = s->ctx,
+        .n_sessions = s->n_sessions,
+        .kv_tokens = s->kv_tokens,
+        .kv_global = s->kv_type[GM_KV_GLOBAL],
+        .kv_sliding = s->kv_type[GM_KV_SLIDING],
+        .ubatch = s->ubatch,
+        .n_marks = s->n_marks,
+        .slack = s->slack,
+        .logit_rows = s->logit_rows,
+        .n_ops = plan->plan->programs[GM_PROGRAM_FULL]->n_ops,
+        .fits = plan->plan->fits,
+        .session_bytes = gm_engine_session_bytes(plan->plan),
+        .step_bytes = gm_engine_step_bytes(plan->plan),
+    };
+    return gm_result_write(info, &full, sizeof full);
+}
+
+int gemma_plan_predict(const gemma_plan *plan, gemma_prediction *prediction)
+{
+    if (!plan || !prediction) return GEMMA_E_ARG;
+    return gm_result_write(prediction, &plan->plan->prediction, sizeof plan->plan->prediction);
+}
+
+uint32_t gemma_plan_n_advice(const gemma_plan *plan) { return plan ? plan->plan->n_advice : 0; }
+
+int gemma_plan_advice(const gemma_plan *plan, uint32_t index, gemma_advice *advice)
+{
+    if (!plan || !advice || index >= plan->plan->n_advice) return GEMMA_E_ARG;
+    return gm_result_write(advice, &plan->plan->advice[index], sizeof plan->plan->advice[index]);
+}
