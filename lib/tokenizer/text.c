@@ -1,0 +1,64 @@
+#include "tokenizer/vocab.h"
+
+int gm_text_enter(gm_tokenizer *t, uint32_t id, gemma_error *error)
+{
+    size_t n;
+    const char *text = gm_token_text(t, id, &n);
+    uint64_t hash = gm_text_hash(text, n);
+    uint32_t mask = ((uint32_t)1 << t->text_log2) - 1, i = (uint32_t)(hash >> (64 - t->text_log2));
+    for (uint32_t probe = 0; probe < GM_PROBES_MAX; probe++, i = (i + 1) & mask) {
+        gm_text_slot *slot = t->texts + i;
+        if (!slot->token) {
+            *slot = (gm_text_slot){ .tag = (uint32_t)hash, .token = id + 1 };
+            return GEMMA_OK;
+        }
+        if (slot->tag != (uint32_t)hash || t->type[slot->token - 1] != t->type[id]) continue;
+        size_t n_there;
+        const char *there = gm_token_text(t, slot->token - 1, &n_there);
+        if (n_there == n && !memcmp(there, text, n)) return GEMMA_OK;
+    }
+    return gm_fail(error, GEMMA_E_FORMAT, "token %u: over %d token texts share a place in the hash table", id,
+                   GM_PROBES_MAX);
+}
+
+size_t gm_text_with_spaces(char *dst, const char *text, size_t n)
+{
+    size_t n_out = 0;
+    for (size_t i = 0; i < n;) {
+        if (n - i >= 3 && !memcmp(text + i, "\xe2\x96\x81", 3)) {
+            dst[n_out++] = ' ';
+            i += 3;
+        } else {
+            dst[n_out++] = text[i++];
+        }
+    }
+    return n_out;
+}
+
+int32_t gm_tokenizer_find(const gm_tokenizer *t, const char *text, size_t n_bytes)
+{
+    if (n_bytes > GM_TOKEN_BYTES_MAX) return -1;
+    int32_t id = gm_text_find(t, text, n_bytes, GM_TYPES_OTHER);
+    if (id >= 0) return id;
+    char spaced[GM_TOKEN_BYTES_MAX];
+    size_t n = gm_text_with_spaces(spaced, text, n_bytes);
+    return gm_text_find(t, spaced, n, GM_TYPES_NORMAL);
+}
+
+uint32_t gm_tokenizer_n_vocab(const gm_tokenizer *t) { return t->n_tokens; }
+int32_t gm_tokenizer_bos(const gm_tokenizer *t) { return t->bos; }
+int32_t gm_tokenizer_eos(const gm_tokenizer *t) { return t->eos; }
+int32_t gm_tokenizer_unknown(const gm_tokenizer *t) { return t->unknown; }
+int32_t gm_tokenizer_padding(const gm_tokenizer *t) { return t->padding; }
+
+uint32_t gm_tokenizer_token_type(const gm_tokenizer *t, int32_t id)
+{
+    return id >= 0 && (uint32_t)id < t->n_tokens ? t->type[id] : 0;
+}
+
+bool gm_tokenizer_is_end(const gm_tokenizer *t, int32_t id)
+{
+    for (uint32_t i = 0; i < t->n_ends; i++)
+        if (t->ends[i] == id) return true;
+    return false;
+}

@@ -1,0 +1,212 @@
+/* Private to lib/tokenizer: the tables of a vocabulary and the functions that ask them.
+ *
+ * Spaces. The files store a space of a normal token as U+2581, and text is searched with its spaces turned into it.
+ * Here it is the other way round, with the same result: normal tokens are kept with U+2581 as a space, plain text is
+ * searched as it is, and only text that holds a literal U+2581 is copied (encode.c). Texts of all other types are kept
+ * as stored.
+ *
+ * Limits: 2^24 tokens, 2^24 merges, 1024 bytes a token, 255 bytes a marker, 2^31 - 1 bytes of text a call. */
+#ifndef GM_TOKENIZER_VOCAB_H
+#define GM_TOKENIZER_VOCAB_H
+
+#include "tokenizer/tokenizer.h"
+
+enum {
+    GM_TOKENS_MAX = 1 << 24,
+    GM_MERGES_MAX = 1 << 24,
+    GM_TOKEN_BYTES_MAX = 1024,
+    GM_MARKER_BYTES_MAX = 255,
+    GM_PROBES_MAX = 4096 /* more texts or pairs than this in one heap of a table: the file was made to be slow */
+};
+#define GM_TEXT_BYTES_MAX ((size_t)INT32_MAX)
+
+#define GM_NO_MERGE UINT32_MAX
+
+/* Sets of token types. */
+#define GM_TYPES_NORMAL (1u << GM_TOKEN_NORMAL)
+#define GM_TYPES_OTHER  (1u << GM_TOKEN_UNKNOWN | 1u << GM_TOKEN_CONTROL | 1u << GM_TOKEN_USER | 1u << GM_TOKEN_BYTE)
+
+typedef struct gm_text_slot {
+    uint32_t tag;   /* low half of the hash */
+    uint32_t token; /* id + 1; 0: free */
+} gm_text_slot;
+
+typedef struct gm_pair_slot {
+    uint32_t left, right; /* ids */
+    uint32_t rank;
+    uint32_t result; /* id + 1; 0: free */
+} gm_pair_slot;
+
+/* Markers: the tokens that are recognised in the text before anything is merged. */
+enum {
+    GM_MARKER_CONTROL = 1,  /* control and unknown */
+    GM_MARKER_USER = 2,     /* user-defined */
+    GM_MARKER_INJECTION = 4 /* user-defined, but not for the text of a stranger */
+};
+typedef struct gm_marker_node {
+    uint32_t child, sibling; /* 0: none */
+    int32_t id;              /* of the marker that ends here */
+    uint8_t kind;            /* GM_MARKER_…; 0: none ends here */
+    uint8_t byte;
+} gm_marker_node;
+
+typedef struct gm_markers {
+    gm_marker_node *nodes; /* node 0 is not used */
+    uint32_t n, n_room;
+    uint32_t first[256]; /* by first byte; 0: none */
+} gm_markers;
+
+/* Whether anything may ever be merged across two neighbouring characters (spec: the set P). `other` is a bit per hash,
+ * so that it may say yes too often, which costs time but changes no id. A space has the code of U+0020. */
+enum { GM_JOIN_BITS_LOG2 = 20 };
+typedef struct gm_joins {
+    uint64_t ascii[128][2];
+    uint64_t *other; /* [2^GM_JOIN_BITS_LOG2 / 64] */
+} gm_joins;
+#define GM_NO_CHAR UINT32_MAX /* a byte that is no character: never joined */
+
+enum { GM_WHOLE_UNKNOWN = 0, GM_WHOLE_YES = 1, GM_WHOLE_NO = 2 };
+
+struct gm_tokenizer {
+    gm_mem *mem;
+    bool bpe, add_space_prefix;
+    uint32_t n_tokens, n_ends;
+    int32_t bos, eos, unknown, padding;
+    int32_t ends[5];
+
+    char *text;   /* all token texts in order of id, without gaps */
+    uint32_t *at; /* [n_tokens + 1] where they begin in `text` */
+    uint8_t *type;
+    uint32_t longest;        /* bytes of the longest piece */
+    uint32_t longest_normal; /* bytes of the longest normal token */
+    gm_text_slot *texts;     /* open addressing, [2^text_log2] */
+    uint32_t text_log2;
+    /* Whether merging a normal token's own text ends in that token, found out when it is first met. Threads may find
+     * it out together: they all write the same. */
+    atomic_uchar *whole;
+
+    uint32_t *rank;      /* spm: of a token as the result of a merge; the best is 0 */
+    gm_pair_slot *pairs; /* bpe: open addressing, [2^pair_log2] */
+    uint32_t pair_log2;
+
+    int32_t ascii_id[128]; /* ids of single characters, -1: none */
+    int32_t byte_id[256];
+    char byte_text[256]; /* every byte, for gm_piece */
+    gm_markers markers;
+    gm_joins joins;
+};
+
+/* ---- text.c: token texts to ids ---- */
+static inline uint64_t gm_hash_step(uint64_t h, uint64_t word)
+{
+    h = (h ^ word) * 0x9fb21c651e98df25u;
+    return h ^ h >> 32;
+}
+static inline uint64_t gm_text_hash(const char *text, size_t n)
+{
+    uint64_t h = n * 0xd6e8feb86659fd93u, word = 0;
+    for (; n > 8; text += 8, n -= 8) h = gm_hash_step(h, gm_load_u64(text));
+    if (n >= 4)
+        word = gm_load_u32(text) | (uint64_t)gm_load_u32(text + n - 4) << 32;
+    else if (n)
+        word = (uint64_t)(uint8_t)text[0] | (uint64_t)(uint8_t)text[n / 2] << 8 | (uint64_t)(uint8_t)text[n - 1] << 16;
+    return gm_hash_step(h, word);
+}
+static inline const char *gm_token_text(const gm_tokenizer *t, uint32_t id, size_t *n)
+{
+    *n = t->at[id + 1] - t->at[id];
+    return t->text + t->at[id];
+}
+/* The lowest id with this text and a type in `types` (bits 1 << GM_TOKEN_…), or -1. */
+static inline int32_t gm_text_find_hashed(const gm_tokenizer *t, const char *text, size_t n, uint64_t hash,
+                                          uint32_t types)
+{
+    uint32_t mask = ((uint32_t)1 << t->text_log2) - 1;
+    for (uint32_t i = (uint32_t)(hash >> (64 - t->text_log2));; i = (i + 1) & mask) {
+        gm_text_slot slot = t->texts[i];
+        if (!slot.token) return -1;
+        if (slot.tag != (uint32_t)hash) continue;
+        uint32_t id = slot.token - 1;
+        if (t->at[id + 1] - t->at[id] == n && types >> t->type[id] & 1 && !memcmp(t->text + t->at[id], text, n))
+            return (int32_t)id;
+    }
+}
+static inline int32_t gm_text_find(const gm_tokenizer *t, const char *text, size_t n, uint32_t types)
+{
+    return gm_text_find_hashed(t, text, n, gm_text_hash(text, n), types);
+}
+/* Enters token `id`, whose text and type are in place; a text that is there with the same type stays as it is. */
+int gm_text_enter(gm_tokenizer *t, uint32_t id, gemma_error *error);
+/* Copies with every U+2581 as a space; returns the length, ≤ n. dst may be text. */
+size_t gm_text_with_spaces(char *dst, const char *text, size_t n);
+
+/* ---- merge.c: which pairs merge, and merging ---- */
+static inline uint32_t gm_pair_home(const gm_tokenizer *t, uint32_t left, uint32_t right)
+{
+    uint64_t h = gm_hash_step((uint64_t)left << 32 | right, 0);
+    return (uint32_t)(h * 0x9e3779b97f4a7c15u >> (64 - t->pair_log2));
+}
+/* NULL: no such merge. */
+static inline const gm_pair_slot *gm_pair_find(const gm_tokenizer *t, uint32_t left, uint32_t right)
+{
+    uint32_t mask = ((uint32_t)1 << t->pair_log2) - 1;
+    for (uint32_t i = gm_pair_home(t, left, right);; i = (i + 1) & mask) {
+        const gm_pair_slot *slot = t->pairs + i;
+        if (!slot->result) return NULL;
+        if (slot->left == left && slot->right == right) return slot;
+    }
+}
+/* A pair that is there stays as it is. */
+int gm_pair_enter(gm_tokenizer *t, const gm_pair_slot *pair, gemma_error *error);
+
+typedef struct gm_symbol {
+    uint32_t at;         /* first byte, from the start of the part */
+    uint32_t prev, next; /* long parts only */
+    uint32_t rank;       /* of the merge with the next symbol; GM_NO_MERGE: none */
+    int32_t result;      /* of that merge */
+    int32_t id;          /* -1: not in the vocabulary, to be spelt in bytes */
+} gm_symbol;
+
+enum { GM_SHORT_PART = 48 }; /* characters; longer parts use a heap */
+
+/* Working memory of one encode call, for long parts. */
+typedef struct gm_merge_work {
+    gm_symbol *symbols; /* [n_room + 1] */
+    uint64_t *heap;     /* [2 × n_room] rank << 32 | index of the left symbol */
+    uint32_t n_room;
+} gm_merge_work;
+/* Merges a part of n_chars valid characters; symbols has n_chars + 1 entries. Leaves the symbols in their order at the
+ * front, one with at = n_bytes behind them, and returns how many there are. heap NULL: n_chars ≤ GM_SHORT_PART. */
+uint32_t gm_merge(const gm_tokenizer *t, const char *part, uint32_t n_bytes, uint32_t n_chars, gm_symbol *symbols,
+                  uint64_t *heap);
+
+/* ---- joins.c ---- */
+static inline uint32_t gm_join_bit(uint32_t a, uint32_t b)
+{
+    uint64_t h = gm_hash_step((uint64_t)a << 32 | b, 0);
+    return (uint32_t)(h * 0x9e3779b97f4a7c15u >> (64 - GM_JOIN_BITS_LOG2));
+}
+static inline bool gm_joins_have(const gm_joins *j, uint32_t a, uint32_t b)
+{
+    if ((a | b) < 128) return j->ascii[a][b >> 6] >> (b & 63) & 1;
+    if (a == GM_NO_CHAR || b == GM_NO_CHAR) return false;
+    uint32_t bit = gm_join_bit(a, b);
+    return j->other[bit >> 6] >> (bit & 63) & 1;
+}
+/* A merge of a left part of n_left bytes with the rest of the text. */
+void gm_joins_add_border(gm_joins *j, const char *text, size_t n, size_t n_left);
+/* All neighbours in a token. */
+void gm_joins_add_text(gm_joins *j, const char *text, size_t n);
+
+/* ---- marker.c ---- */
+int gm_markers_add(gm_tokenizer *t, const char *text, size_t n, int32_t id, uint32_t kind, gemma_error *error);
+/* The longest marker of the kinds at text[0], n ≥ 1; returns its length, 0: none. */
+size_t gm_markers_match(const gm_markers *m, const char *text, size_t n, uint32_t kinds, int32_t *id);
+
+/* ---- decode.c ---- */
+/* What gm_tokenizer_piece writes, where it lies. `id` is in the vocabulary. */
+const char *gm_piece(const gm_tokenizer *t, int32_t id, bool special, size_t *n);
+/* The value of "<0xHH>", or -1. */
+int gm_byte_value(const char *text, size_t n);
+
+#endif
