@@ -126,6 +126,8 @@ typedef struct gm_program {
     uint32_t n_kv;
     const int32_t *suppressed; /* ids never to come out of HEAD, ascending */
     uint32_t n_suppressed;
+    gm_kv_layer *own_kv; /* the copy that `kv` points to after gm_program_kv */
+    gm_op spare;         /* what gm_program_op hands out when memory has run out */
 } gm_program;
 
 /* Builder: errors stick (the program's `ops` become NULL on NOMEM), so a family checks once at the end. */
@@ -134,8 +136,14 @@ void gm_program_destroy(gm_program *p);
 uint16_t gm_program_slot(gm_program *p, uint32_t width, gm_rows rows);
 gm_op *gm_program_op(gm_program *p, gm_op_kind kind, gm_rows rows,
                      int32_t layer); /* fields absent; valid until the next call */
+/* Gives the program its own copy of a KV table (a model's, with the formats filled in). */
+void gm_program_kv(gm_program *p, const gm_kv_layer *kv, uint32_t n_kv);
 /* Shapes agree, slots are written before they are read, indices exist, in and out do not overlap where they must not.
- * INTERNAL with a sentence (op index, kind, layer): a fault of ours or numbers no family should have let through. */
+ * INTERNAL with a sentence (op index, kind, layer): a fault of ours or numbers no family should have let through.
+ * NOMEM: the builder ran out of memory.
+ * Domains: an op's slots are of its own domain, but for ROWS (in0 ALL) and HEAD, whose in0 may be ALL (it then takes
+ * the wanted rows itself). HEADS that writes KV runs over ALL. GEGLU has n_weights 2, GELU_MUL 1. A slot may be both in
+ * and out only where the kind's text says so. */
 int gm_program_check(const gm_program *p, gemma_error *error);
 const char *gm_op_name(uint32_t kind); /* "matmul" */
 
