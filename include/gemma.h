@@ -480,7 +480,9 @@ typedef struct gemma_session gemma_session; /* Threads: one at a time. */
 
 typedef struct gemma_session_options {
     uint32_t size;
-    uint32_t ctx; /* 0: the plan's; never more */
+    uint32_t ctx;            /* tokens; 0: the plan's; never more */
+    uint32_t first_position; /* position of the first token, for the rotary angles; at most 2^28 */
+    uint32_t reserved;
 } gemma_session_options;
 
 /* Errors: ARG, NOMEM, NOPAGES (the plan's n_sessions are all alive). Since 0.1. */

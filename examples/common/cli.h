@@ -1,0 +1,92 @@
+/* What the command-line programs share: their common flags, opening a model with progress, messages, exit codes. */
+#ifndef CLI_H
+#define CLI_H
+
+#include <gemma.h>
+
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum { EXIT_FAIL = 1, EXIT_USAGE = 2, EXIT_NOFIT = 3 };
+
+typedef struct cli {
+    const char *program;
+    /* flags */
+    const char *model_path, *device_name, *place;
+    uint32_t ctx, threads, ubatch, kv_global, kv_sliding, fit;
+    bool no_map, json;
+    /* what the program itself asks of the plan */
+    uint32_t logit_rows, n_marks;
+    bool quiet; /* no progress bar */
+    /* opened by cli_open_…; closed by cli_close */
+    gemma_runtime *runtime;
+    gemma_file *file;
+    gemma_tokenizer *tokenizer;
+    uint32_t device;
+    gemma_probe probe; /* size 0: not measured */
+    gemma_plan *plan;
+    gemma_model *model;
+    gemma_cancel *cancel;
+} cli;
+
+/* Long options every program takes; a program's own follow. Values are above any character. */
+enum {
+    CLI_DEVICE = 1000,
+    CLI_CTX,
+    CLI_KV,
+    CLI_KV_GLOBAL,
+    CLI_KV_SLIDING,
+    CLI_THREADS,
+    CLI_UBATCH,
+    CLI_FIT,
+    CLI_PLACE,
+    CLI_NO_MAP,
+    CLI_JSON,
+    CLI_VERSION,
+    CLI_OWN
+};
+#define CLI_OPTIONS                                                                                                    \
+    { "model", required_argument, NULL, 'm' }, { "help", no_argument, NULL, 'h' },                                     \
+        { "version", no_argument, NULL, CLI_VERSION }, { "device", required_argument, NULL, CLI_DEVICE },              \
+        { "ctx", required_argument, NULL, CLI_CTX }, { "kv", required_argument, NULL, CLI_KV },                        \
+        { "kv-global", required_argument, NULL, CLI_KV_GLOBAL },                                                       \
+        { "kv-sliding", required_argument, NULL, CLI_KV_SLIDING },                                                     \
+        { "threads", required_argument, NULL, CLI_THREADS }, { "ubatch", required_argument, NULL, CLI_UBATCH },        \
+        { "fit", required_argument, NULL, CLI_FIT }, { "place", required_argument, NULL, CLI_PLACE },                  \
+        { "no-map", no_argument, NULL, CLI_NO_MAP },                                                                   \
+    {                                                                                                                  \
+        "json", no_argument, NULL, CLI_JSON                                                                            \
+    }
+extern const char cli_help[]; /* the lines of --help for them */
+
+/* Takes a common option (c as getopt_long returned it); false: it is the program's own. Exits on a wrong value. */
+bool cli_option(cli *c, int option, const char *value);
+void cli_usage(const cli *c, const char *format, ...) __attribute__((format(printf, 2, 3), noreturn));
+/* One sentence on stderr; returns EXIT_FAIL. */
+int cli_fail(const cli *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+uint32_t cli_u32(const cli *c, const char *flag, const char *value, uint32_t least, uint32_t most);
+double cli_double(const cli *c, const char *flag, const char *value, double least, double most);
+
+/* Each opens what comes before it too. 0, or an exit code with the sentence printed. */
+int cli_open_file(cli *c);      /* runtime, device, file */
+int cli_open_tokenizer(cli *c); /* and the tokenizer */
+int cli_open_plan(cli *c);      /* the plan, whether it fits or not */
+int cli_open_model(cli *c);     /* EXIT_NOFIT when the plan does not fit */
+void cli_close(cli *c);
+int cli_probe(cli *c); /* measures the device once */
+
+/* "1.23 GiB"; up to eight results live at once. */
+const char *cli_bytes(uint64_t n);
+void cli_print_bill(const cli *c, FILE *to); /* a table with bars */
+double cli_seconds(void);                    /* monotonic */
+const char *cli_type_name(uint32_t type);    /* "f16" */
+/* One line of a stream without its newline; NULL at the end. Caller frees. */
+char *cli_line(FILE *from, size_t *n);
+/* A whole file; NULL with the sentence printed. Caller frees. */
+char *cli_read_file(const cli *c, const char *path, size_t *n);
+/* Text to ids with flags (GEMMA_TOKENIZE_…); NULL with the sentence printed. Caller frees. */
+int32_t *cli_tokenize(const cli *c, const char *text, size_t n, uint32_t flags, size_t *n_ids);
+
+#endif
