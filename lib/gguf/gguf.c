@@ -87,7 +87,7 @@ static int open_part(gm_gguf *g, const char *path, uint32_t part, uint32_t count
     gemma_error why = { .size = sizeof why };
     int rc = gm_source_open(g->mem, name, map, &g->parts[part], &why);
     if (rc == GEMMA_E_IO)
-        gm_fail(error, rc, "part %u of %u is missing: %s", part + 1, count, why.message);
+        gm_fail(error, rc, "part %u of %u cannot be had: %s", part + 1, count, why.message);
     else if (rc)
         gm_fail(error, rc, "%s", why.message);
     else
