@@ -120,9 +120,10 @@ static int read_tokens(gm_tokenizer *t, const gm_vocab_input *in, gemma_error *e
         if (rc) return rc;
         uint32_t type = t->type[id];
         t->longest = gm_max_u32(t->longest, (uint32_t)n);
-        if (type == GM_TOKEN_UNUSED || n == 0) continue; /* never found */
-        if (type == GM_TOKEN_NORMAL) {
-            if (memchr(text, ' ', n)) continue; /* no text has a space when it is searched */
+        if (type == GM_TOKEN_UNUSED || n == 0) {
+            t->whole[id] = GM_WHOLE_NEVER;
+        } else if (type == GM_TOKEN_NORMAL) {
+            if (memchr(text, ' ', n)) t->whole[id] = GM_WHOLE_NEVER; /* no text has a space when it is searched */
             t->longest_normal = gm_max_u32(t->longest_normal, t->at[id + 1] - t->at[id]);
         } else if (type == GM_TOKEN_BYTE) {
             int value = gm_byte_value(text, n);
@@ -131,7 +132,6 @@ static int read_tokens(gm_tokenizer *t, const gm_vocab_input *in, gemma_error *e
         } else {
             rc = gm_markers_add(t, text, n, (int32_t)id, marker_kind(t, type, text, n), error);
         }
-        if (!rc) rc = gm_text_enter(t, id, error);
         if (rc) return rc;
     }
     for (uint32_t value = 0; value < 256; value++)
@@ -139,45 +139,21 @@ static int read_tokens(gm_tokenizer *t, const gm_vocab_input *in, gemma_error *e
     return GEMMA_OK;
 }
 
-/* The id of a part or a result. GM_NOT_PLAIN: the token is there, but text never leads to it. */
-enum { GM_NOT_PLAIN = -2 };
-static int32_t find_merge_text(const gm_tokenizer *t, const char *text, size_t n)
+static int enter_texts(gm_tokenizer *t, gemma_error *error)
 {
-    int32_t id = gm_text_find(t, text, n, GM_TYPES_NORMAL);
-    if (id < 0 && gm_text_find(t, text, n, GM_TYPES_OTHER) >= 0) id = GM_NOT_PLAIN;
-    return id;
-}
-
-static int read_merge(gm_tokenizer *t, uint32_t rank, const char *text, size_t n, gemma_error *error)
-{
-    const char *space = n > 1 && n <= 2 * GM_TOKEN_BYTES_MAX + 1 ? memchr(text + 1, ' ', n - 1) : NULL;
-    size_t n_left = space ? (size_t)(space - text) : 0, n_right = n_left ? n - n_left - 1 : 0;
-    if (n_right == 0 || memchr(space + 1, ' ', n_right))
-        return gm_fail(error, GEMMA_E_FORMAT, "merge %u is not two token texts with a space between them", rank);
-    char both[2 * GM_TOKEN_BYTES_MAX];
-    n_left = gm_text_with_spaces(both, text, n_left);
-    n_right = gm_text_with_spaces(both + n_left, space + 1, n_right);
-    int32_t left = find_merge_text(t, both, n_left), right = find_merge_text(t, both + n_left, n_right);
-    int32_t result = find_merge_text(t, both, n_left + n_right);
-    if (left == -1 || right == -1 || result == -1)
-        return gm_fail(error, GEMMA_E_FORMAT, "merge %u: its %s is not in the vocabulary", rank,
-                       left == -1    ? "left part"
-                       : right == -1 ? "right part"
-                                     : "result");
-    if (left < 0 || right < 0 || result < 0) return GEMMA_OK;
-    gm_joins_add_border(&t->joins, both, n_left + n_right, n_left);
-    const gm_pair_slot pair = { (uint32_t)left, (uint32_t)right, rank, (uint32_t)result + 1 };
-    return gm_pair_enter(t, &pair, error);
-}
-
-static int read_merges(gm_tokenizer *t, const gm_vocab_input *in, gemma_error *error)
-{
-    for (uint32_t i = 0; i < in->n_merges; i++) {
-        const char *text = NULL;
-        size_t n = 0;
-        if (!in->merge(in->user, i, &text, &n)) return gm_fail(error, GEMMA_E_FORMAT, "merge %u cannot be read", i);
-        int rc = read_merge(t, i, text, n, error);
-        if (rc) return rc;
+    enum { AHEAD = 16 };
+    uint64_t hashes[AHEAD]; /* of the next tokens, whose slots are on their way from memory */
+    for (uint32_t i = 0; i < t->n_tokens + AHEAD; i++) {
+        uint64_t *hash = hashes + i % AHEAD;
+        if (i >= AHEAD && t->whole[i - AHEAD] != GM_WHOLE_NEVER) {
+            int rc = gm_text_enter(t, i - AHEAD, *hash, error);
+            if (rc) return rc;
+        }
+        if (i >= t->n_tokens) continue;
+        size_t n;
+        const char *text = gm_token_text(t, i, &n);
+        *hash = gm_text_hash(text, n);
+        GM_PREFETCH(t->texts + gm_text_home(t, *hash));
     }
     return GEMMA_OK;
 }
@@ -233,12 +209,13 @@ int gm_tokenizer_create(gm_mem *mem, const gm_vocab_input *input, gm_tokenizer *
 
     rc = allocate(t, input, error);
     if (!rc) rc = read_tokens(t, input, error);
+    if (!rc) rc = enter_texts(t, error);
     if (rc) goto done;
     for (uint32_t i = 0; i < 128; i++) {
         char c = (char)i;
         t->ascii_id[i] = gm_text_find(t, &c, 1, GM_TYPES_NORMAL);
     }
-    rc = t->bpe ? read_merges(t, input, error) : read_scores(t, input, error);
+    rc = t->bpe ? gm_read_merges(t, input, error) : read_scores(t, input, error);
     if (rc) goto done;
     find_ends(t);
 done:

@@ -1,21 +1,19 @@
 #include "tokenizer/vocab.h"
 
-int gm_text_enter(gm_tokenizer *t, uint32_t id, gemma_error *error)
+int gm_text_enter(gm_tokenizer *t, uint32_t id, uint64_t hash, gemma_error *error)
 {
     size_t n;
     const char *text = gm_token_text(t, id, &n);
-    uint64_t hash = gm_text_hash(text, n);
-    uint32_t mask = ((uint32_t)1 << t->text_log2) - 1, i = (uint32_t)(hash >> (64 - t->text_log2));
+    uint32_t mask = ((uint32_t)1 << t->text_log2) - 1, i = gm_text_home(t, hash);
     for (uint32_t probe = 0; probe < GM_PROBES_MAX; probe++, i = (i + 1) & mask) {
         gm_text_slot *slot = t->texts + i;
         if (!slot->token) {
-            *slot = (gm_text_slot){ .tag = (uint32_t)hash, .token = id + 1 };
+            *slot = (gm_text_slot){ hash, id + 1, (uint16_t)n, t->type[id] };
             return GEMMA_OK;
         }
-        if (slot->tag != (uint32_t)hash || t->type[slot->token - 1] != t->type[id]) continue;
-        size_t n_there;
-        const char *there = gm_token_text(t, slot->token - 1, &n_there);
-        if (n_there == n && !memcmp(there, text, n)) return GEMMA_OK;
+        if (slot->hash == hash && slot->n == n && slot->type == t->type[id] &&
+            !memcmp(t->text + t->at[slot->token - 1], text, n))
+            return GEMMA_OK;
     }
     return gm_fail(error, GEMMA_E_FORMAT, "token %u: over %d token texts share a place in the hash table", id,
                    GM_PROBES_MAX);
@@ -25,7 +23,7 @@ size_t gm_text_with_spaces(char *dst, const char *text, size_t n)
 {
     size_t n_out = 0;
     for (size_t i = 0; i < n;) {
-        if (n - i >= 3 && !memcmp(text + i, "\xe2\x96\x81", 3)) {
+        if (text[i] == '\xe2' && n - i >= 3 && text[i + 1] == '\x96' && text[i + 2] == '\x81') {
             dst[n_out++] = ' ';
             i += 3;
         } else {

@@ -22,13 +22,22 @@ enum {
 
 #define GM_NO_MERGE UINT32_MAX
 
+/* Tables are larger than caches: loops that know what comes next ask for it. */
+#if defined(__GNUC__)
+#define GM_PREFETCH(p) __builtin_prefetch(p)
+#else
+#define GM_PREFETCH(p) ((void)(p))
+#endif
+
 /* Sets of token types. */
 #define GM_TYPES_NORMAL (1u << GM_TOKEN_NORMAL)
 #define GM_TYPES_OTHER  (1u << GM_TOKEN_UNKNOWN | 1u << GM_TOKEN_CONTROL | 1u << GM_TOKEN_USER | 1u << GM_TOKEN_BYTE)
 
 typedef struct gm_text_slot {
-    uint32_t tag;   /* low half of the hash */
+    uint64_t hash;
     uint32_t token; /* id + 1; 0: free */
+    uint16_t n;     /* bytes */
+    uint16_t type;
 } gm_text_slot;
 
 typedef struct gm_pair_slot {
@@ -65,7 +74,7 @@ typedef struct gm_joins {
 } gm_joins;
 #define GM_NO_CHAR UINT32_MAX /* a byte that is no character: never joined */
 
-enum { GM_WHOLE_UNKNOWN = 0, GM_WHOLE_YES = 1, GM_WHOLE_NO = 2 };
+enum { GM_WHOLE_UNKNOWN = 0, GM_WHOLE_YES = 1, GM_WHOLE_NO = 2, GM_WHOLE_NEVER = 3 /* no text leads to the token */ };
 
 struct gm_tokenizer {
     gm_mem *mem;
@@ -102,6 +111,9 @@ static inline uint64_t gm_hash_step(uint64_t h, uint64_t word)
     h = (h ^ word) * 0x9fb21c651e98df25u;
     return h ^ h >> 32;
 }
+/* No two texts of the same length ≤ GM_EXACT_HASH have the same hash: all their bytes are in one word, and a step is
+ * a bijection. */
+enum { GM_EXACT_HASH = 8 };
 static inline uint64_t gm_text_hash(const char *text, size_t n)
 {
     uint64_t h = n * 0xd6e8feb86659fd93u, word = 0;
@@ -117,26 +129,28 @@ static inline const char *gm_token_text(const gm_tokenizer *t, uint32_t id, size
     *n = t->at[id + 1] - t->at[id];
     return t->text + t->at[id];
 }
+static inline uint32_t gm_text_home(const gm_tokenizer *t, uint64_t hash)
+{
+    return (uint32_t)(hash >> (64 - t->text_log2));
+}
 /* The lowest id with this text and a type in `types` (bits 1 << GM_TOKEN_…), or -1. */
 static inline int32_t gm_text_find_hashed(const gm_tokenizer *t, const char *text, size_t n, uint64_t hash,
                                           uint32_t types)
 {
     uint32_t mask = ((uint32_t)1 << t->text_log2) - 1;
-    for (uint32_t i = (uint32_t)(hash >> (64 - t->text_log2));; i = (i + 1) & mask) {
-        gm_text_slot slot = t->texts[i];
-        if (!slot.token) return -1;
-        if (slot.tag != (uint32_t)hash) continue;
-        uint32_t id = slot.token - 1;
-        if (t->at[id + 1] - t->at[id] == n && types >> t->type[id] & 1 && !memcmp(t->text + t->at[id], text, n))
-            return (int32_t)id;
+    for (uint32_t i = gm_text_home(t, hash);; i = (i + 1) & mask) {
+        const gm_text_slot *slot = t->texts + i;
+        if (!slot->token) return -1;
+        if (slot->hash != hash || slot->n != n || !(types >> slot->type & 1)) continue;
+        if (n <= GM_EXACT_HASH || !memcmp(t->text + t->at[slot->token - 1], text, n)) return (int32_t)(slot->token - 1);
     }
 }
 static inline int32_t gm_text_find(const gm_tokenizer *t, const char *text, size_t n, uint32_t types)
 {
     return gm_text_find_hashed(t, text, n, gm_text_hash(text, n), types);
 }
-/* Enters token `id`, whose text and type are in place; a text that is there with the same type stays as it is. */
-int gm_text_enter(gm_tokenizer *t, uint32_t id, gemma_error *error);
+/* Enters token `id`, whose text, with this hash, and type are in place; a text that is there with the same type stays as it is. */
+int gm_text_enter(gm_tokenizer *t, uint32_t id, uint64_t hash, gemma_error *error);
 /* Copies with every U+2581 as a space; returns the length, ≤ n. dst may be text. */
 size_t gm_text_with_spaces(char *dst, const char *text, size_t n);
 
@@ -202,6 +216,9 @@ void gm_joins_add_text(gm_joins *j, const char *text, size_t n);
 int gm_markers_add(gm_tokenizer *t, const char *text, size_t n, int32_t id, uint32_t kind, gemma_error *error);
 /* The longest marker of the kinds at text[0], n ≥ 1; returns its length, 0: none. */
 size_t gm_markers_match(const gm_markers *m, const char *text, size_t n, uint32_t kinds, int32_t *id);
+
+/* ---- load_merges.c ---- */
+int gm_read_merges(gm_tokenizer *t, const gm_vocab_input *in, gemma_error *error);
 
 /* ---- decode.c ---- */
 /* What gm_tokenizer_piece writes, where it lies. `id` is in the vocabulary. */
