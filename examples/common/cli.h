@@ -18,7 +18,7 @@ typedef struct cli {
     uint32_t ctx, threads, ubatch, kv_global, kv_sliding, fit;
     bool no_map, json;
     /* what the program itself asks of the plan */
-    uint32_t logit_rows, n_marks;
+    uint32_t logit_rows, n_marks, n_sessions;
     bool quiet; /* no progress bar */
     /* opened by cli_open_…; closed by cli_close */
     gemma_runtime *runtime;

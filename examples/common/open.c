@@ -92,6 +92,7 @@ int cli_open_plan(cli *c)
         .fit = c->fit,
         .logit_rows = c->logit_rows,
         .n_marks = c->n_marks,
+        .n_sessions = c->n_sessions,
         .probe = c->probe.size ? &c->probe : NULL,
     };
     if (gemma_plan_create(c->file, &o, &c->plan, &e)) return fail(c, &e);
