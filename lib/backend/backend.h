@@ -62,6 +62,9 @@ typedef struct gm_step_limits {
 /* Bytes of the block and, with base set, its pointers; base is 64-byte aligned. One function, so that the bill and the
  * block cannot disagree. */
 uint64_t gm_step_block_layout(const gm_step_limits *limits, void *base, gm_step_block *block);
+static inline uint32_t gm_table_stride(const gm_step_limits *l) { return l->global_pages + l->sliding_ring; }
+/* For submit, before anything runs: counts and indices within the limits, tokens ≥ 0. INTERNAL with a sentence. */
+int gm_step_block_check(const gm_step_block *block, const gm_step_limits *limits, gemma_error *error);
 
 /* Everything a program's indices stand for once memory is there. Copied by compile where kept. */
 typedef struct gm_exec_desc {
@@ -100,7 +103,8 @@ typedef struct gm_backend_fns {
     int (*buffer_read)(gm_buffer *buffer, uint64_t offset, void *dst, uint64_t n, gemma_error *error);
     int (*compile)(gm_backend *be, const gm_exec_desc *desc, gm_exec **out, gemma_error *error);
     void (*exec_destroy)(gm_exec *exec); /* NULL is fine */
-    /* One step at a time per backend (the caller sees to it). Allocates nothing. The CPU works inside submit. */
+    /* One step at a time per backend (the caller sees to it). Allocates nothing. The CPU works inside submit. The
+     * block's page copies are done even if the step is cancelled. OK: `wait` says how it ended, a cancel included. */
     int (*submit)(gm_exec *exec, const gemma_cancel *cancel, gemma_error *error);
     int (*wait)(gm_exec *exec, uint64_t timeout_ns, gemma_error *error); /* OK, TIMEOUT, CANCELLED, LOST */
     /* Reads n bytes as fast as it can and returns 10^9 bytes per second; optional. */
