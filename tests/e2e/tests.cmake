@@ -1,0 +1,6 @@
+# One entry per program or script that uses the whole library.
+if(TARGET gemma)
+  add_test(NAME e2e.install COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/install.sh ${CMAKE_BINARY_DIR})
+  set_tests_properties(e2e.install PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300
+                       ENVIRONMENT "CC=${CMAKE_C_COMPILER};CMAKE=${CMAKE_COMMAND};SANITIZE=${GEMMA_SANITIZE}")
+endif()
