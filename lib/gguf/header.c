@@ -53,7 +53,7 @@ static int report_progress(const reader *r)
 {
     const gm_reading *reading = r->reading;
     if (!reading->progress) return GEMMA_OK;
-    uint64_t done = reading->done_bytes + gm_min_u64(r->head->n_bytes, r->file_bytes);
+    uint64_t done = reading->done_bytes + r->head->n_bytes;
     if (!reading->progress(reading->progress_user, done, reading->total_bytes)) return GEMMA_OK;
     return refuse(r, GEMMA_E_CANCELLED, "opening was cancelled at byte %llu", (unsigned long long)r->head->n_bytes);
 }

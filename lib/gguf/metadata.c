@@ -1,5 +1,7 @@
 #include "gguf/internal.h"
 
+#include <float.h>
+
 /* Element i of an integer or bool value or array; false: another type, or more than an int64 holds. */
 static bool load_int(const uint8_t *data, uint32_t type, uint64_t i, int64_t *out)
 {
@@ -57,7 +59,9 @@ bool gm_gguf_f32(const gm_gguf *g, const char *name, float *out)
         return true;
     }
     if (key && key->type == GM_GGUF_F64) {
-        *out = (float)load_f64(value_of(&g->head, key));
+        double value = load_f64(value_of(&g->head, key));
+        if (value > FLT_MAX || value < -FLT_MAX) return false;
+        *out = (float)value;
         return true;
     }
     return false;

@@ -1,3 +1,7 @@
+if(GEMMA_FUZZ AND NOT CMAKE_C_COMPILER_ID MATCHES Clang)
+  message(FATAL_ERROR "GEMMA_FUZZ needs clang: CC=clang cmake …")
+endif()
+
 # gm_fuzz(name module...): the target fuzz/fuzz_<name>.c. Always: a program that replays fuzz/corpus/<name>/, run by
 # ctest as fuzz.<name>. With GEMMA_FUZZ (clang): the fuzzer bin/fuzz_<name> too, its modules compiled again with
 # coverage and sanitizers.

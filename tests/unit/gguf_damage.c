@@ -228,6 +228,35 @@ static void test_every_byte(void **state)
     gguf_writer_destroy(w);
 }
 
+/* 2 GiB, of which only the first bytes are not zero. */
+static int64_t read_huge(void *user, const char *path, uint64_t offset, void *dst, uint64_t n)
+{
+    (void)path;
+    if (!dst) return INT64_C(2) << 30;
+    size_t n_head;
+    const uint8_t *head = gguf_writer_finish(user, &n_head);
+    memset(dst, 0, n);
+    if (offset < n_head) memcpy(dst, head + offset, gm_min_u64(n, n_head - offset));
+    return (int64_t)n;
+}
+
+static void test_header_limit(void **state)
+{
+    (void)state;
+    gguf_writer *w = gguf_writer_create();
+    uint64_t n_long = UINT64_C(3) << 29; /* inside the file, but no header is so long */
+    gguf_put_value(w, "long", GM_GGUF_STRING, &n_long, sizeof n_long);
+    gemma_host reading = host;
+    reading.user = w;
+    reading.read = read_huge;
+    gm_mem host_mem;
+    gm_mem_init(&host_mem, &reading);
+    gm_gguf *g;
+    int rc = gm_gguf_open(&host_mem, &(gm_gguf_input){ .path = "huge.gguf" }, &g, &error);
+    assert_refused(rc, &g, GEMMA_E_FORMAT, "the header is larger than 1073741824 bytes, at key 'long'");
+    gguf_writer_destroy(w);
+}
+
 /* ---- split files ---- */
 
 static char folder[] = "/tmp/gguf-split-XXXXXX";
@@ -412,8 +441,9 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_every_length), TEST(test_vocabulary_only), TEST(test_corruptions),  TEST(test_every_byte),
-        TEST(test_split),        TEST(test_split_damage),    TEST(test_split_of_one), TEST(test_out_of_memory),
+        TEST(test_every_length), TEST(test_vocabulary_only), TEST(test_corruptions),
+        TEST(test_every_byte),   TEST(test_header_limit),    TEST(test_split),
+        TEST(test_split_damage), TEST(test_split_of_one),    TEST(test_out_of_memory),
     };
     return cmocka_run_group_tests_name("gguf_damage", tests, make_folder, remove_folder);
 }
