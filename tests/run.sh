@@ -1,0 +1,51 @@
+#!/bin/sh
+# Every check of the project, each step named as it begins; ends with ctest's summary.
+# Usage: run.sh [quick]      quick: only the release build and its tests
+set -eu
+root=$(cd "$(dirname "$0")/.." && pwd)
+cd "$root"
+. examples/packages.sh
+what=${1:-all}
+
+step() { printf '\n=== %s\n' "$*"; }
+# A build folder: build NAME CONFIGURE-ARGUMENT...
+build()
+{
+    name=$1
+    shift
+    cmake -S . -B "build/$name" -G Ninja -DGEMMA_WERROR=ON "$@" >"build/$name.log" 2>&1 || { cat "build/$name.log"; exit 1; }
+    cmake --build "build/$name"
+}
+
+step "packages"
+need gcc g++ libc6-dev cmake ninja-build pkg-config libcmocka-dev libjansson-dev libedit-dev python3 python3-pip \
+    ca-certificates
+[ "$what" = quick ] || need clang clang-format libclang-rt-14-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-mingw-w64-x86-64
+mkdir -p build
+
+step "the model of the end-to-end tests (they are skipped without it)"
+GEMMA_TEST_MODEL=$(examples/fetch-model.sh) || GEMMA_TEST_MODEL=
+export GEMMA_TEST_MODEL
+
+step "gcc, release"
+build release -DCMAKE_BUILD_TYPE=Release
+
+if [ "$what" != quick ]; then
+    step "clang, release: the fuzz targets too"
+    build clang -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_COMPILER=clang -DGEMMA_FUZZ=ON
+    step "aarch64, compiled"
+    build aarch64 -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+        -DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc -DGEMMA_TESTS=OFF -DGEMMA_TOOLS=OFF
+    step "Windows (mingw-w64), compiled"
+    build windows -DCMAKE_SYSTEM_NAME=Windows -DCMAKE_SYSTEM_PROCESSOR=x86_64 \
+        -DCMAKE_C_COMPILER=x86_64-w64-mingw32-gcc -DGEMMA_TESTS=OFF -DGEMMA_TOOLS=OFF
+    step "address and undefined-behaviour sanitizers"
+    build asan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_C_FLAGS_RELWITHDEBINFO="-O1 -g" -DGEMMA_SANITIZE=address,undefined
+    ctest --test-dir build/asan --output-on-failure --label-exclude "plain"
+    step "thread sanitizer"
+    build tsan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_C_FLAGS_RELWITHDEBINFO="-O1 -g" -DGEMMA_SANITIZE=thread
+    ctest --test-dir build/tsan --output-on-failure --label-regex "threads"
+fi
+
+step "all tests, release"
+ctest --test-dir build/release --output-on-failure
