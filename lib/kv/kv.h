@@ -20,7 +20,8 @@ typedef struct gm_kv_shape {
 } gm_kv_shape;
 
 /* Pool sizes by the rule of design: global kv_tokens / 64; sliding n_sessions × (⌈(window + slack) / 64⌉ + 2) +
- * ⌈ubatch / 64⌉; each mark ⌈window / 64⌉ + 1 more. */
+ * ⌈ubatch / 64⌉; each mark ⌈window / 64⌉ + 1 more. With kv_tokens = n_sessions × 64 × ⌈ctx / 64⌉ (whole pages for each
+ * session) n_sessions sessions that were not forked never meet NOPAGES. */
 uint32_t gm_kv_global_pages(uint64_t kv_tokens);
 uint32_t gm_kv_sliding_pages(uint32_t window, uint32_t slack, uint32_t ubatch, uint32_t n_sessions);
 uint32_t gm_kv_mark_pages(uint32_t window); /* of one mark */
@@ -40,18 +41,28 @@ uint32_t gm_kv_seq_table(const gm_kv_seq *seq);     /* index of its page tables 
 uint32_t gm_kv_seq_length(const gm_kv_seq *seq);    /* committed positions */
 
 /* Makes room for the n positions behind the committed ones: takes pages, splits shared pages that will be written
- * (each split is appended to copies, at most 2 per call, *n_copies raised). FULL (beyond ctx) or NOPAGES: nothing has
- * changed. One prepare at a time: then commit or drop. */
+ * (each split is appended to copies, at most 2 per call, *n_copies raised). ARG (n > ubatch), FULL (beyond ctx) or
+ * NOPAGES: nothing has changed. One prepare at a time: then commit or drop. */
 int gm_kv_prepare(gm_kv_seq *seq, uint32_t n, gm_page_copy *copies, uint32_t *n_copies);
 /* The first n prepared positions count; pages beyond go back, sliding pages that leave the window too. */
 void gm_kv_commit(gm_kv_seq *seq, uint32_t n);
-void gm_kv_drop(gm_kv_seq *seq); /* as before prepare, but for splits already made */
+void gm_kv_drop(gm_kv_seq *seq); /* exactly as before prepare; splits are undone, so copies need not have been made */
 
-/* REWIND: *nearest is the longest position below that can be had. OK: length = position. */
+/* Keeps the global pages of the next n positions for this sequence, so that several prepares in a row meet no NOPAGES.
+ * FULL, NOPAGES: nothing has changed. Ends with unreserve. */
+int gm_kv_reserve(gm_kv_seq *seq, uint32_t n);
+void gm_kv_unreserve(gm_kv_seq *seq);
+
+/* To 0, to a mark, or to where the window's pages are still held: at least the slack below the longest position
+ * reached since the sequence last went back to 0 or a mark (not below that). Marks beyond `position` go. REWIND: nothing has changed;
+ * *nearest (may be NULL) is the longest position below that can be had. */
 int gm_kv_rewind(gm_kv_seq *seq, uint32_t position, uint32_t *nearest);
 /* The longest position ≤ `position` that rewind would accept. */
 uint32_t gm_kv_reachable(const gm_kv_seq *seq, uint32_t position);
-/* NOPAGES: other sessions hold the marks or pages. A mark at the same position twice is one. */
+/* First position whose sliding page is held. */
+uint32_t gm_kv_window_first(const gm_kv_seq *seq);
+/* Pins the window's pages. The sequence's oldest mark goes when all marks are its own; NOPAGES: other sequences hold
+ * some. A mark at the same position twice is one. */
 int gm_kv_mark(gm_kv_seq *seq);
 int gm_kv_unmark(gm_kv_seq *seq, uint32_t position); /* ARG: no mark there */
 int gm_kv_fork(gm_kv_seq *seq, gm_kv_seq **out);     /* marks are not inherited */
