@@ -362,6 +362,12 @@ static void test_split_damage(void **state)
     const char *renamed = part_path("bad", 0, 3); /* no part has the number 0 */
     assert_int_equal(rename(part_path("bad", 1, 3), renamed), 0);
     assert_refused(open_path(renamed, &g), &g, GEMMA_E_FORMAT, "part 1 of 3 of a split file, but the name");
+    static const split many = { 1, { 0 }, { 513 }, 1, { "a" } };
+    write_split("many", &many);
+    const char *first = part_path("many", 1, 513);
+    assert_int_equal(rename(part_path("many", 1, 1), first), 0);
+    assert_refused(open_path(first, &g), &g, GEMMA_E_FORMAT, "513 parts; at most 512");
+    assert_int_equal(remove(first), 0);
     gguf_writer *w = gguf_writer_create();
     gguf_put_split(w, 0, 2, 0);
     size_t n;
