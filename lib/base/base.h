@@ -117,7 +117,7 @@ static inline bool gm_ref_drop(gm_ref *r) /* true: that was the last one, destro
 }
 
 /* ---- text.c: formatting without stdio and without the locale ---- */
-/* %s %d %u %c %% %x, with l, ll, z; %.Ns; %.Nf (N ≤ 9, default 6; from 2^63 on "17976931348623157e292"); N may be *;
+/* %s %d %u %c %% %x, with l, ll, z; %.Ns; %.Nf (N ≤ 9, default 6; from 2^63 on "922337203685e7"); N may be *;
  * widths and flags are not known. Writes at most n bytes with the NUL, cut at a whole UTF-8 character; returns the
  * length written. */
 size_t gm_text_format(char *buffer, size_t n, const char *format, ...) GM_PRINTF(3, 4);

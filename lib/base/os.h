@@ -20,8 +20,6 @@ int64_t gm_os_file_read(gm_os_file file, uint64_t offset, void *dst, uint64_t n_
 const void *gm_os_file_map(gm_os_file file, uint64_t n_bytes, char *reason);
 void gm_os_unmap(const void *base, uint64_t n_bytes);
 
-void gm_thread_yield(void);
-
 /* GM_CPU_… of processors that tell only the OS what they can (Arm); 0 elsewhere. */
 uint32_t gm_os_cpu_features(void);
 

@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -59,8 +58,6 @@ void gm_sleep_ns(uint64_t ns)
     struct timespec left = timespec_from_ns(ns);
     while (nanosleep(&left, &left) && errno == EINTR) continue;
 }
-
-void gm_thread_yield(void) { sched_yield(); }
 
 /* ---- mutex with a condition ---- */
 

@@ -56,7 +56,6 @@ uint64_t gm_now_ns(void)
 }
 
 void gm_sleep_ns(uint64_t ns) { Sleep((DWORD)gm_min_u64(gm_div_up(ns, NS_PER_MS), INFINITE - 1)); }
-void gm_thread_yield(void) { SwitchToThread(); }
 
 uint32_t gm_n_cores(void)
 {

@@ -5,8 +5,10 @@
 enum {
     MAX_THREADS = 1024,
     CACHE_LINE = 64,
-    N_SPINS = 2000, /* some tens of µs: phases are mostly shorter */
-    N_YIELDS = 50,  /* then sleep */
+    /* Looks at a counter before sleeping: some µs to some hundred µs. The number follows what happens: where a core is
+     * kept busy by others, spinning only keeps the thread that is waited for from running. */
+    MIN_SPINS = 100,
+    MAX_SPINS = 4000,
 };
 
 /* A number that only grows, and threads that wait for it to do so. */
@@ -27,7 +29,7 @@ struct gm_pool {
     gm_mutex *turn;                /* held by the caller whose sequence runs */
     worker *workers;               /* [n_workers], parts 1 and up */
     uint32_t n_threads, n_workers; /* workers that were started: n_threads - 1, or 0 with the host's threads */
-    uint32_t n_spins;
+    uint32_t least_spins, n_spins; /* n_spins: the caller's */
     bool quit;
     /* The phase under way: written before `opened` grows, read after. */
     gm_phase_fn run;
@@ -37,17 +39,18 @@ struct gm_pool {
     counter done;   /* parts done by workers so far */
 };
 
-/* Spins, then gives the core away, then sleeps, until the value is at least `wanted`. */
-static void counter_wait(counter *c, uint64_t wanted, uint32_t n_spins)
+/* Spins, then sleeps, until the value is at least `wanted`. *n_spins is the waiting thread's own, doubled where spinning
+ * was enough, halved where it was not. */
+static void counter_wait(counter *c, uint64_t wanted, uint32_t *n_spins, uint32_t least_spins)
 {
-    for (uint32_t i = 0; i < n_spins; i++) {
-        if (atomic_load_explicit(&c->value, memory_order_acquire) >= wanted) return;
+    for (uint32_t i = 0; i <= *n_spins; i++) {
+        if (atomic_load_explicit(&c->value, memory_order_acquire) >= wanted) {
+            *n_spins = gm_min_u32(*n_spins * 2, MAX_SPINS);
+            return;
+        }
         gm_cpu_relax();
     }
-    for (uint32_t i = 0; i < N_YIELDS; i++) {
-        if (atomic_load_explicit(&c->value, memory_order_acquire) >= wanted) return;
-        gm_thread_yield();
-    }
+    *n_spins = gm_max_u32(*n_spins / 2, least_spins);
     gm_mutex_lock(c->mutex);
     /* Either we see the new value here or counter_wake sees us in n_asleep: both orders are sequentially consistent. */
     atomic_fetch_add(&c->n_asleep, 1);
@@ -61,18 +64,19 @@ static uint64_t counter_grow(counter *c) { return atomic_fetch_add(&c->value, 1)
 static void counter_wake(counter *c)
 {
     if (atomic_load(&c->n_asleep) == 0) return;
-    gm_mutex_lock(c->mutex);
-    gm_mutex_wake_all(c->mutex);
+    gm_mutex_lock(c->mutex); /* whoever did not see the new value sleeps now */
     gm_mutex_unlock(c->mutex);
+    gm_mutex_wake_all(c->mutex);
 }
 
 static void worker_main(void *arg)
 {
     worker *w = arg;
     gm_pool *pool = w->pool;
+    uint32_t n_spins = pool->least_spins;
     gm_float_env_set_default();
     for (uint64_t wanted = 1;; wanted++) {
-        counter_wait(&pool->opened, wanted, pool->n_spins);
+        counter_wait(&pool->opened, wanted, &n_spins, pool->least_spins);
         if (pool->quit) return;
         pool->run(pool->arg, pool->phase, w->part, pool->n_threads);
         if (counter_grow(&pool->done) % pool->n_workers == 0) counter_wake(&pool->done);
@@ -103,7 +107,7 @@ int gm_pool_create(gm_mem *mem, uint32_t n_threads, gm_pool **out, gemma_error *
     memset(pool, 0, sizeof *pool);
     pool->mem = mem;
     pool->n_threads = n_threads;
-    pool->n_spins = n_threads <= gm_n_cores() ? N_SPINS : 0; /* spinning would keep the others from running */
+    pool->least_spins = pool->n_spins = n_threads <= gm_n_cores() ? MIN_SPINS : 0; /* 0 stays 0 */
     bool own_threads = n_threads > 1 && !mem->host.parallel_for;
     int rc = gm_mutex_create(mem, &pool->turn);
     if (!rc) rc = gm_mutex_create(mem, &pool->opened.mutex);
@@ -157,7 +161,7 @@ static void run_phase(gm_pool *pool)
         counter_wake(&pool->opened);
     }
     pool->run(pool->arg, pool->phase, 0, pool->n_threads);
-    if (pool->n_workers) counter_wait(&pool->done, n_opened * pool->n_workers, pool->n_spins);
+    if (pool->n_workers) counter_wait(&pool->done, n_opened * pool->n_workers, &pool->n_spins, pool->least_spins);
 }
 
 bool gm_pool_run(gm_pool *pool, gm_phase_fn run, void *arg, uint32_t n_phases, bool (*stop)(void *arg))

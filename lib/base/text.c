@@ -39,7 +39,7 @@ static void put_signed(writer *w, int64_t value)
     put_number(w, value < 0 ? 0 - (uint64_t)value : (uint64_t)value, 10, 1);
 }
 
-/* Correctly rounded (ties to even) in integers; from 2^63 on "digits e exponent", cut to 19 digits. */
+/* Correctly rounded (ties to even) in integers; from 2^63 on twelve digits, cut off, and an exponent. */
 static void put_float(writer *w, double value, uint32_t n_decimals)
 {
     static const uint32_t powers[] = { 1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000, 1000000000 };
@@ -56,7 +56,8 @@ static void put_float(writer *w, double value, uint32_t n_decimals)
         return;
     }
     uint32_t exponent = 0;
-    for (; size >= 0x1p63; exponent++) size /= 10;
+    if (size >= 0x1p63)
+        for (; size >= 1e12; exponent++) size /= 10;
     uint64_t whole = (uint64_t)size;
     if (exponent) {
         put_number(w, whole, 10, 1);

@@ -58,12 +58,11 @@ static void test_floats(void **state)
     ASSERT_FORMAT("1.000 10 -0.0", "%.3f %.0f %.1f", 0.9999, 9.5, -0.0);
     ASSERT_FORMAT("nan inf -inf", "%f %f %.2f", (double)NAN, (double)INFINITY, -(double)INFINITY);
     ASSERT_FORMAT("9223372036854774784.0", "%.1f", 9223372036854774784.0);
-    ASSERT_FORMAT("922337203685477580e1", "%f", 0x1p63);
+    ASSERT_FORMAT("922337203685e7", "%f", 0x1p63);
     ASSERT_FORMAT("0.000000001 0.123456789", "%.9f %.20f", 1e-9, 0.123456789); /* no more than nine */
     char text[64];
     gm_text_format(text, sizeof text, "%f", DBL_MAX);
-    assert_memory_equal(text, "17976931348623", 14);
-    assert_non_null(strchr(text, 'e'));
+    assert_string_equal(text, "179769313486e297");
 }
 
 /* Correctly rounded means the same text as the C library's, wherever it is exact (glibc is). */
