@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the seeds of the GGUF fuzz target: small valid files of every kind of value, tensor and split, and each of
-them damaged in one place. Seeded, so that it writes the same files again.
+"""Writes the seeds of the GGUF fuzz target: small files of every kind of value, tensor and split (most of them valid), each of
+them also damaged in one place. Seeded, so that it writes the same files again.
 
 usage: gguf_seeds.py tests/fuzz/corpus/gguf
 """
@@ -62,7 +62,7 @@ ARRAYS = [(chr(ord("a") + kind), ARRAY, (kind, [1, 0, 1])) for kind in PACK] + [
     ("o", ARRAY, (U32, []))]
 TENSORS = [("w", "F32", (4, 3)), ("x", "Q4_0", (32,)), ("y", "Q8_0", (64, 1, 2)), ("z", "BF16", (3, 1, 1, 2))]
 
-VALID = {
+FILES = {
     "empty": gguf(),
     "scalars": gguf(SCALARS),
     "arrays": gguf(ARRAYS),
@@ -98,7 +98,7 @@ def damage(data, rng):
 def main():
     folder = pathlib.Path(sys.argv[1])
     rng = random.Random(20240)
-    for name, data in VALID.items():
+    for name, data in FILES.items():
         (folder / f"seed-{name}").write_bytes(data)
         for i in range(6):
             (folder / f"seed-{name}-damaged-{i}").write_bytes(damage(data, rng))
