@@ -39,8 +39,8 @@ struct gm_pool {
     counter done;   /* parts done by workers so far */
 };
 
-/* Spins, then sleeps, until the value is at least `wanted`. *n_spins is the waiting thread's own, doubled where spinning
- * was enough, halved where it was not. */
+/* Spins, then sleeps, until the value is at least `wanted`. *n_spins is the waiting thread's own: doubled where it was
+ * enough, halved where it was not. */
 static void counter_wait(counter *c, uint64_t wanted, uint32_t *n_spins, uint32_t least_spins)
 {
     for (uint32_t i = 0; i <= *n_spins; i++) {
