@@ -1,0 +1,168 @@
+/* The plain C level: loops that a compiler turns into the SIMD every processor of its kind has (SSE2, NEON). */
+#include "backend/cpu/dot.h"
+
+/* ---- 32 bytes ---- */
+typedef struct bytes {
+    uint8_t b[32];
+} bytes;
+
+GM_INLINE bytes load(const void *p)
+{
+    bytes r;
+    memcpy(r.b, p, sizeof r.b);
+    return r;
+}
+
+/* 16 bytes: their low nibbles, then their high ones. */
+GM_INLINE bytes nibbles(const uint8_t *p)
+{
+    bytes r;
+    for (int i = 0; i < 16; i++) r.b[i] = p[i] & 15;
+    for (int i = 0; i < 16; i++) r.b[i + 16] = p[i] >> 4;
+    return r;
+}
+
+GM_INLINE bytes ones(void)
+{
+    bytes r;
+    memset(r.b, 1, sizeof r.b);
+    return r;
+}
+
+GM_INLINE bytes field(bytes v, int shift, int mask)
+{
+    for (int i = 0; i < 32; i++) v.b[i] = (uint8_t)(v.b[i] >> shift & mask);
+    return v;
+}
+
+/* low + (high << shift), which stays below 256. */
+GM_INLINE bytes join(bytes low, bytes high, int shift)
+{
+    for (int i = 0; i < 32; i++) low.b[i] = (uint8_t)(low.b[i] | high.b[i] << shift);
+    return low;
+}
+
+GM_INLINE bytes less(bytes v, int n)
+{
+    for (int i = 0; i < 32; i++) v.b[i] = (uint8_t)(v.b[i] - n);
+    return v;
+}
+
+/* Adds n to the bytes whose bit is set. */
+GM_INLINE bytes add_where(bytes v, uint32_t bits, int n)
+{
+    for (int i = 0; i < 32; i++) v.b[i] = (uint8_t)(v.b[i] + (bits >> i & 1 ? n : 0));
+    return v;
+}
+
+GM_INLINE bytes look_up(const int8_t table[16], bytes index)
+{
+    for (int i = 0; i < 32; i++) index.b[i] = (uint8_t)table[index.b[i] & 15];
+    return index;
+}
+
+/* ---- sums of a run of 32, the first 16 elements and the last 16 kept apart ---- */
+typedef struct lanes {
+    float v[2];
+} lanes;
+
+GM_INLINE lanes halves(float first, float last) { return (lanes){ { first, last } }; }
+GM_INLINE lanes same(float v) { return halves(v, v); }
+GM_INLINE float total(lanes a) { return a.v[0] + a.v[1]; }
+
+/* Exact: at most 16 × 128 × 127. */
+GM_INLINE lanes dot_signed(bytes w, const int8_t q[32])
+{
+    int32_t first = 0, last = 0;
+    for (int i = 0; i < 16; i++) first += (int8_t)w.b[i] * q[i];
+    for (int i = 16; i < 32; i++) last += (int8_t)w.b[i] * q[i];
+    return halves((float)first, (float)last);
+}
+
+/* For weights up to 127. */
+GM_INLINE lanes dot_unsigned(bytes w, const int8_t q[32]) { return dot_signed(w, q); }
+
+GM_INLINE lanes scaled(lanes a, float by) { return halves(a.v[0] * by, a.v[1] * by); }
+
+GM_INLINE lanes add_product(lanes sum, lanes a, lanes b)
+{
+    return halves(sum.v[0] + a.v[0] * b.v[0], sum.v[1] + a.v[1] * b.v[1]);
+}
+
+/* ---- floats ---- */
+#define WIDTH 8
+typedef struct floats {
+    float v[WIDTH];
+} floats;
+
+GM_INLINE float half(const void *p) { return gm_load_f16(p); }
+
+GM_INLINE floats zeros(void)
+{
+    floats r;
+    memset(r.v, 0, sizeof r.v);
+    return r;
+}
+
+GM_INLINE floats load_f32(const void *p)
+{
+    floats r;
+    memcpy(r.v, p, sizeof r.v);
+    return r;
+}
+
+GM_INLINE floats load_f16(const void *p)
+{
+    uint16_t h[WIDTH];
+    memcpy(h, p, sizeof h);
+    floats r;
+    for (int i = 0; i < WIDTH; i++) r.v[i] = gm_f32_from_f16(h[i]);
+    return r;
+}
+
+GM_INLINE floats load_bf16(const void *p)
+{
+    uint16_t h[WIDTH];
+    memcpy(h, p, sizeof h);
+    floats r;
+    for (int i = 0; i < WIDTH; i++) r.v[i] = gm_f32_from_bf16(h[i]);
+    return r;
+}
+
+GM_INLINE void store_f32(float *p, floats a) { memcpy(p, a.v, sizeof a.v); }
+GM_INLINE void store_f16(uint16_t *p, floats a)
+{
+    for (int i = 0; i < WIDTH; i++) p[i] = gm_f16_from_f32(a.v[i]);
+}
+
+GM_INLINE floats multiply_add(floats sum, floats a, floats b)
+{
+    for (int i = 0; i < WIDTH; i++) sum.v[i] += a.v[i] * b.v[i];
+    return sum;
+}
+
+GM_INLINE floats all(float v)
+{
+    floats r;
+    for (int i = 0; i < WIDTH; i++) r.v[i] = v;
+    return r;
+}
+
+GM_INLINE float total_floats(floats a)
+{
+    for (int step = WIDTH / 2; step; step /= 2) {
+        for (int i = 0; i < step; i++) a.v[i] += a.v[i + step];
+    }
+    return a.v[0];
+}
+
+#include "backend/cpu/kernels_dots.inc"
+#include "backend/cpu/kernels_floats.inc"
+
+void gm_kernels_plain(gm_kernels *k)
+{
+    k->level = "plain";
+    k->q8a_pack = gm_q8a_pack;
+    fill_dots(k);
+    fill_floats(k);
+}
