@@ -18,9 +18,13 @@ typedef struct gm_layer {
     bool owns_kv;
 } gm_layer;
 
-/* Tensors the program reads, in load order. */
+/* A tensor the program reads, or whole rows of it (a fused attn_qkv gives three). In load order. */
 typedef struct gm_weight {
     const gm_tensor *tensor;
+    const void *made;        /* not NULL: the bytes, for a tensor the file lacks; as long as the model */
+    uint64_t offset;         /* from the start of the tensor's data */
+    uint64_t n_bytes;        /* from there */
+    uint32_t n_out;          /* rows */
     uint32_t bytes_class;    /* GEMMA_CLASS_… */
     int32_t layer;           /* -1: not of a layer */
     bool by_row;             /* only single rows are read (an embedding table that is not also the head) */
@@ -45,7 +49,7 @@ typedef struct gm_model { /* immutable, any thread */
     uint32_t n_kv;
     int32_t *suppressed;
     uint32_t n_suppressed;
-    void *roles; /* the family's: weight index by role and layer */
+    struct gm_roles *roles; /* weight index by role and layer */
 } gm_model;
 
 /* Reads hyper-parameters and finds every tensor. `gguf` must outlive the model.

@@ -61,6 +61,7 @@ typedef struct gm_plan { /* immutable, any thread */
     gm_bill_line lines[GM_HOMES_MAX];
     uint32_t n_lines;
     bool fits;
+    bool fits_mapped; /* does not fit, but would with its weights in a mapped file */
     gemma_prediction prediction;
     gemma_advice *advice;
     uint32_t n_advice;
@@ -74,11 +75,15 @@ int gm_settings_read(const gm_model *model, const gm_backend *backend, const gem
 int gm_plan_create(gm_mem *mem, const gm_gguf *gguf, const gm_model *model, gm_backend *backend,
                    const gm_settings *settings, gm_plan **out, gemma_error *error);
 void gm_plan_destroy(gm_plan *plan);
+/* Bytes that a plan with these settings may use of a heap now: its budget less what is held of it and the headroom. */
+uint64_t gm_plan_budget(const gm_backend *backend, uint32_t heap, const gm_settings *settings);
 /* OK, or NOFIT with the sentence: heap, needed, budget, and the first piece of advice. */
 int gm_plan_check(const gm_plan *plan, gemma_error *error);
 
 /* Offsets (64-byte aligned) for the program's slots such that slots alive at the same time do not overlap; returns the
- * bytes needed for `max_rows` rows. slot_offset [n_slots]. work is [n_slots] scratch space of the caller. */
-uint64_t gm_plan_slots(const gm_program *program, uint32_t max_rows, uint64_t *slot_offset, uint32_t *work);
+ * bytes needed for `max_rows` rows. A slot is alive from the first op that names it to the last. slot_offset [n_slots];
+ * work is [4 × n_slots] of the caller's. *peak_bytes (may be NULL): the most that is alive at once. */
+uint64_t gm_plan_slots(const gm_program *program, uint32_t max_rows, uint64_t *slot_offset, uint32_t *work,
+                       uint64_t *peak_bytes);
 
 #endif

@@ -1,0 +1,59 @@
+#include "plan/layout.h"
+
+#define MIB ((uint64_t)1 << 20)
+
+static uint64_t minus(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
+
+uint64_t gm_plan_budget(const gm_backend *backend, uint32_t heap, const gm_settings *settings)
+{
+    gm_heap_state state = { 0 };
+    backend->fns->heap(backend, heap, &state);
+    uint64_t budget = minus(state.budget_bytes, state.used_bytes), headroom;
+    bool reported = state.budget_reported;
+    if (settings->budget_bytes) {
+        budget = settings->budget_bytes;
+        reported = true;
+    } else if (!reported) {
+        budget = minus(state.total_bytes, state.used_bytes);
+    }
+    if (settings->headroom_bytes)
+        headroom = settings->headroom_bytes;
+    else if (reported)
+        headroom = gm_max_u64(128 * MIB, budget / 100 * 3);
+    else
+        headroom = state.total_bytes / 5;
+    return minus(budget, headroom);
+}
+
+/* What the first piece of advice changes, "ctx 2048 and ubatch 128". */
+static void describe_advice(const gm_plan *plan, char *buffer, size_t n)
+{
+    const gemma_advice *a = &plan->advice[0];
+    const gm_settings *s = &plan->settings;
+    size_t at = 0;
+    buffer[0] = 0;
+    if (a->ctx != s->ctx) at += gm_text_format(buffer + at, n - at, "ctx %u", a->ctx);
+    if (a->n_sessions != s->n_sessions)
+        at += gm_text_format(buffer + at, n - at, "%sn_sessions %u", at ? " and " : "", a->n_sessions);
+    if (a->ubatch != s->ubatch && a->ctx >= s->ubatch)
+        at += gm_text_format(buffer + at, n - at, "%subatch %u", at ? " and " : "", a->ubatch);
+    if (a->kv_global != s->kv_type[GM_KV_GLOBAL] || a->kv_sliding != s->kv_type[GM_KV_SLIDING])
+        gm_text_format(buffer + at, n - at, "%s%s KV", at ? " and " : "", gm_settings_format(a->kv_global)->name);
+}
+
+int gm_plan_check(const gm_plan *plan, gemma_error *error)
+{
+    char needs[24], may[24], change[128], advice[224] = "";
+    if (plan->fits) return GEMMA_OK;
+    const gm_bill_line *line = plan->lines;
+    while (line->total_bytes <= line->budget_bytes && line + 1 < plan->lines + plan->n_lines) line++;
+    if (plan->n_advice) {
+        describe_advice(plan, change, sizeof change);
+        gm_text_format(advice, sizeof advice, "; it would fit with %s", change);
+    } else if (plan->fits_mapped) {
+        gm_text_format(advice, sizeof advice, "; it would fit with the file mapped (GEMMA_FILE_MAP)");
+    }
+    const char *split = plan->settings.fit == GEMMA_FIT_SPLIT ? "; there is no second device to split it over" : "";
+    return gm_fail(error, GEMMA_E_NOFIT, "%s: needs %s, %s may be used%s%s", line->name,
+                   gm_text_bytes(needs, line->total_bytes), gm_text_bytes(may, line->budget_bytes), split, advice);
+}

@@ -1,0 +1,191 @@
+#include "weights/weights.h"
+
+#define PIECE ((uint64_t)16 << 20) /* between two looks at cancel and progress */
+
+typedef struct load {
+    const gm_plan *plan;
+    const gm_gguf *gguf;
+    gemma_progress progress;
+    void *progress_user;
+    const gemma_cancel *cancel;
+    gemma_error *error;
+    gm_resident *r;
+    uint64_t done_bytes, total_bytes; /* of all weights, those that stay in the file included */
+    void *piece;                      /* [PIECE], for buffers the CPU does not see; NULL until one is met */
+} load;
+
+static int cancelled(const load *l) { return gm_fail(l->error, GEMMA_E_CANCELLED, "loading was cancelled"); }
+
+static bool is_raised(const load *l) { return l->cancel && atomic_load(&l->cancel->raised); }
+
+static int advance(load *l, uint64_t n_bytes)
+{
+    l->done_bytes += n_bytes;
+    bool stop = l->progress && l->progress(l->progress_user, l->done_bytes, l->total_bytes);
+    return stop || is_raised(l) ? cancelled(l) : GEMMA_OK;
+}
+
+static int check_budgets(const load *l)
+{
+    const gm_plan *p = l->plan;
+    char needs[24], may[24];
+    int rc = gm_plan_check(p, l->error);
+    for (uint32_t i = 0; i < p->n_lines && !rc; i++) {
+        const gm_bill_line *line = &p->lines[i];
+        uint64_t budget = gm_plan_budget(p->backend, line->heap, &p->settings);
+        if (line->total_bytes > budget)
+            rc = gm_fail(l->error, GEMMA_E_STALE, "%s: the plan needs %s, but only %s may be used by now", line->name,
+                         gm_text_bytes(needs, line->total_bytes), gm_text_bytes(may, budget));
+    }
+    return rc;
+}
+
+static int create_buffers(load *l)
+{
+    const gm_plan *p = l->plan;
+    gm_resident *r = l->r;
+    for (uint32_t i = 0; i < p->n_blocks; i++) {
+        const gm_block *b = &p->blocks[i];
+        int rc = gm_buffer_create(p->backend, b->heap, b->n_bytes, b->tag, &r->buffers[i], l->error);
+        if (rc) return rc;
+        r->allocated_bytes += b->n_bytes;
+        if (is_raised(l)) return cancelled(l);
+    }
+    r->scratch = r->buffers[p->scratch.block];
+    r->staging = r->buffers[p->staging.block];
+    return GEMMA_OK;
+}
+
+/* The CPU's piece of memory on the way to a buffer that it does not see. */
+static int need_piece(load *l)
+{
+    if (!l->piece) l->piece = gm_mem_alloc(l->plan->mem, PIECE, 64, GEMMA_TAG_FILE);
+    return l->piece ? GEMMA_OK : gm_fail_nomem(l->error, "the way to device memory", PIECE);
+}
+
+static int clear(load *l, gm_buffer *b)
+{
+    int rc = b->host ? GEMMA_OK : need_piece(l);
+    if (!rc && !b->host) memset(l->piece, 0, PIECE);
+    for (uint64_t at = 0; at < b->n_bytes && !rc; at += PIECE) {
+        uint64_t n = gm_min_u64(PIECE, b->n_bytes - at);
+        if (b->host)
+            memset((char *)b->host + at, 0, (size_t)n);
+        else
+            rc = gm_buffer_write(b, at, l->piece, n, l->error);
+        if (!rc && is_raised(l)) rc = cancelled(l);
+    }
+    return rc;
+}
+
+/* n bytes of a weight from `at`, into dst. */
+static int fetch(load *l, const gm_weight *w, uint64_t at, void *dst, uint64_t n)
+{
+    if (w->made) {
+        memcpy(dst, (const char *)w->made + at, (size_t)n);
+        return GEMMA_OK;
+    }
+    l->r->read_bytes += n;
+    return gm_gguf_read(l->gguf, w->tensor, w->offset + at, dst, n, l->error);
+}
+
+static int move(load *l, const gm_weight *w, gm_buffer *b, uint64_t offset)
+{
+    int rc = b->host ? GEMMA_OK : need_piece(l);
+    for (uint64_t at = 0; at < w->n_bytes && !rc; at += PIECE) {
+        uint64_t n = gm_min_u64(PIECE, w->n_bytes - at);
+        rc = fetch(l, w, at, b->host ? (char *)b->host + offset + at : l->piece, n);
+        if (!rc && !b->host) rc = gm_buffer_write(b, offset + at, l->piece, n, l->error);
+        if (!rc) rc = advance(l, n);
+    }
+    return rc;
+}
+
+static int place_weights(load *l)
+{
+    const gm_plan *p = l->plan;
+    int rc = GEMMA_OK;
+    for (uint32_t i = 0; i < p->model->n_weights && !rc; i++) {
+        const gm_weight *w = &p->model->weights[i];
+        const gm_place *place = &p->weights[i];
+        if (place->block == GM_BLOCK_FILE) {
+            const char *mapped = gm_gguf_mapped(l->gguf, w->tensor);
+            l->r->weights[i] = (gm_span){ .mapped = mapped + place->offset };
+            rc = advance(l, w->n_bytes);
+        } else {
+            gm_buffer *b = l->r->buffers[place->block];
+            l->r->weights[i] = (gm_span){ .buffer = b, .offset = place->offset };
+            rc = move(l, w, b, place->offset);
+        }
+    }
+    return rc;
+}
+
+static int place_kv(load *l)
+{
+    const gm_plan *p = l->plan;
+    gm_resident *r = l->r;
+    int rc = GEMMA_OK;
+    for (uint32_t i = 0; i < p->n_blocks && !rc; i++)
+        if (p->blocks[i].tag == GEMMA_TAG_KV) rc = clear(l, r->buffers[i]);
+    for (uint32_t i = 0; i < p->model->n_kv; i++) {
+        r->kv_k[i] = (gm_span){ .buffer = r->buffers[p->kv_k[i].block], .offset = p->kv_k[i].offset };
+        r->kv_v[i] = (gm_span){ .buffer = r->buffers[p->kv_v[i].block], .offset = p->kv_v[i].offset };
+    }
+    return rc;
+}
+
+static int prepare(load *l)
+{
+    const gm_plan *p = l->plan;
+    gm_resident *r = l->r = gm_new(p->mem, sizeof *r, GEMMA_TAG_OBJECT);
+    if (!r) return gm_fail_nomem(l->error, "a loaded model", sizeof *r);
+    r->mem = p->mem;
+    r->backend = p->backend;
+    r->n_blocks = p->n_blocks;
+    r->buffers = gm_new_array(p->mem, p->n_blocks, sizeof(gm_buffer *), GEMMA_TAG_OBJECT);
+    r->weights = gm_new_array(p->mem, p->model->n_weights, sizeof *r->weights, GEMMA_TAG_OBJECT);
+    r->kv_k = gm_new_array(p->mem, p->model->n_kv, sizeof *r->kv_k, GEMMA_TAG_OBJECT);
+    r->kv_v = gm_new_array(p->mem, p->model->n_kv, sizeof *r->kv_v, GEMMA_TAG_OBJECT);
+    if (!r->buffers || !r->weights || !r->kv_k || !r->kv_v)
+        return gm_fail_nomem(l->error, "a loaded model's tables", p->model->n_weights * sizeof *r->weights);
+    for (uint32_t i = 0; i < p->model->n_weights; i++) l->total_bytes += p->model->weights[i].n_bytes;
+    return GEMMA_OK;
+}
+
+int gm_weights_load(const gm_plan *plan, const gm_gguf *gguf, gemma_progress progress, void *progress_user,
+                    const gemma_cancel *cancel, gm_resident **out, gemma_error *error)
+{
+    uint64_t start = gm_now_ns();
+    load l = { .plan = plan,
+               .gguf = gguf,
+               .progress = progress,
+               .progress_user = progress_user,
+               .cancel = cancel,
+               .error = error };
+    *out = NULL;
+    int rc = check_budgets(&l);
+    if (!rc) rc = prepare(&l);
+    if (!rc) rc = create_buffers(&l);
+    if (!rc) rc = place_kv(&l);
+    if (!rc) rc = place_weights(&l);
+    gm_mem_free(plan->mem, l.piece, PIECE, GEMMA_TAG_FILE);
+    if (rc) {
+        gm_resident_destroy(l.r);
+        return rc;
+    }
+    l.r->seconds = (double)(gm_now_ns() - start) * 1e-9;
+    *out = l.r;
+    return GEMMA_OK;
+}
+
+void gm_resident_destroy(gm_resident *r)
+{
+    if (!r) return;
+    for (uint32_t i = 0; r->buffers && i < r->n_blocks; i++) gm_buffer_destroy(r->buffers[i]);
+    gm_delete(r->mem, r->buffers);
+    gm_delete(r->mem, r->weights);
+    gm_delete(r->mem, r->kv_k);
+    gm_delete(r->mem, r->kv_v);
+    gm_delete(r->mem, r);
+}
