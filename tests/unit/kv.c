@@ -569,13 +569,10 @@ static void test_shapes_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_never_short_of_pages),
-        cmocka_unit_test(test_forks),
-        cmocka_unit_test(test_one_kind_only),
-        cmocka_unit_test(test_window_and_slack),
-        cmocka_unit_test(test_reserve),
-        cmocka_unit_test(test_out_of_memory),
-        cmocka_unit_test(test_shapes_refused),
+        cmocka_unit_test(test_never_short_of_pages), cmocka_unit_test(test_forks),
+        cmocka_unit_test(test_one_kind_only),        cmocka_unit_test(test_window_and_slack),
+        cmocka_unit_test(test_worst_alignment),      cmocka_unit_test(test_reserve),
+        cmocka_unit_test(test_out_of_memory),        cmocka_unit_test(test_shapes_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
