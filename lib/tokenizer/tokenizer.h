@@ -30,8 +30,10 @@ typedef struct gm_vocab_input {
     bool add_space_prefix;              /* spm; false in Gemma */
 } gm_vocab_input;
 
-/* FORMAT with a sentence for: no tokens or over 2^24, duplicate ids out of range, a merge without a space or whose
- * parts or result are not in the vocabulary, a byte token missing, a token text over 64 KiB. */
+/* FORMAT with a sentence for: no tokens or over 2^24 of them, over 2^24 merges, special ids out of range, a type that is
+ * none of the above, a score that is not a number, a byte without a token, a token over 1024 bytes (255 if it is
+ * control, unknown or user-defined), a merge without a space or whose parts or result are not in the vocabulary. Of
+ * equal texts and equal merges the first counts. Id 1 of a bpe vocabulary is control if its text is "<eos>". */
 int gm_tokenizer_create(gm_mem *mem, const gm_vocab_input *input, gm_tokenizer **out, gemma_error *error);
 void gm_tokenizer_destroy(gm_tokenizer *t);
 
@@ -40,12 +42,16 @@ int32_t gm_tokenizer_bos(const gm_tokenizer *t); /* -1: none; so the others */
 int32_t gm_tokenizer_eos(const gm_tokenizer *t);
 int32_t gm_tokenizer_unknown(const gm_tokenizer *t);
 int32_t gm_tokenizer_padding(const gm_tokenizer *t);
-/* The id of an exact token text, or -1. */
+/* The id of an exact token text, or -1; tokens of type unused are not found. In normal tokens U+2581 and a space are the
+ * same. */
 int32_t gm_tokenizer_find(const gm_tokenizer *t, const char *text, size_t n_bytes);
 uint32_t gm_tokenizer_token_type(const gm_tokenizer *t, int32_t id); /* 0: id outside the vocabulary */
+/* eos, id 1 if it is "<eos>", "<end_of_turn>" (spm), "<turn|>" and "<|tool_response>" (bpe); never "</s>". */
 bool gm_tokenizer_is_end(const gm_tokenizer *t, int32_t id);
 
-/* gemma_tokenize's contract; flags are GEMMA_TOKENIZE_…. On UTF8 *n_ids is the offset of the bad byte. */
+/* gemma_tokenize's contract; flags are GEMMA_TOKENIZE_…. On UTF8 *n_ids is the offset of the bad byte. A text over
+ * 2^31 - 1 bytes is ARG. With add_space_prefix (not in Gemma's files) there may be n_bytes + 2 ids. Takes memory only
+ * for parts of over 48 characters that merge among themselves, and for texts with a literal U+2581. */
 int gm_tokenizer_encode(const gm_tokenizer *t, const char *text, size_t n_bytes, uint32_t flags, int32_t *ids,
                         size_t n_cap, size_t *n_ids);
 
