@@ -1,0 +1,244 @@
+#include "session/internal.h"
+
+/* ---- create, destroy, query ---- */
+
+static int compile(gm_engine *e, gm_which which, gemma_error *error)
+{
+    const gm_plan *p = e->plan;
+    gm_exec_desc desc = {
+        .program = p->programs[which],
+        .weights = e->resident->weights,
+        .kv_k = e->resident->kv_k,
+        .kv_v = e->resident->kv_v,
+        .scratch = e->resident->scratch,
+        .slot_offset = p->slot_offset[which],
+        .workspace_offset = p->workspace_offset,
+        .block = &e->block,
+        .limits = p->limits,
+    };
+    return gm_exec_create(e->backend, &desc, &e->execs[which], error);
+}
+
+int gm_engine_create(const gm_plan *plan, gm_resident *resident, gm_engine **out, gemma_error *error)
+{
+    *out = NULL;
+    gm_engine *e = gm_new(plan->mem, sizeof *e, GEMMA_TAG_OBJECT);
+    if (!e) {
+        gm_resident_destroy(resident);
+        return gm_fail_nomem(error, "the engine", sizeof *e);
+    }
+    e->mem = plan->mem;
+    e->plan = plan;
+    e->backend = plan->backend;
+    e->resident = resident;
+    gm_step_block_layout(&plan->limits, (char *)resident->staging->host + plan->staging.offset, &e->block);
+    e->block.n_rows = e->block.n_wanted = e->block.n_copies = 0;
+    int rc = gm_mutex_create(e->mem, &e->lock);
+    if (!rc) rc = gm_kv_create(e->mem, &plan->kv_shape, &e->kv);
+    if (rc) gm_fail(error, rc, "the page tables of %u sessions: %s", plan->kv_shape.n_sessions, gm_error_text(rc));
+    for (int which = 0; !rc && which < GM_PROGRAMS; which++) rc = compile(e, which, error);
+    if (rc) {
+        gm_engine_destroy(e);
+        e = NULL;
+    }
+    *out = e;
+    return rc;
+}
+
+void gm_engine_destroy(gm_engine *e)
+{
+    if (!e) return;
+    for (int which = 0; which < GM_PROGRAMS; which++) gm_exec_destroy(e->backend, e->execs[which]);
+    gm_kv_destroy(e->kv);
+    gm_mutex_destroy(e->mem, e->lock);
+    gm_resident_destroy(e->resident);
+    gm_delete(e->mem, e);
+}
+
+void gm_engine_query(gm_engine *e, gemma_model_status *status)
+{
+    gm_mutex_lock(e->lock);
+    *status = e->status;
+    status->size = sizeof *status;
+    status->lost = e->lost;
+    status->allocated_bytes = e->resident->allocated_bytes;
+    status->load_bytes = e->resident->read_bytes;
+    status->load_seconds = e->resident->seconds;
+    status->global_pages = e->plan->kv_shape.n_global;
+    status->sliding_pages = e->plan->kv_shape.n_sliding;
+    status->global_pages_free = gm_kv_free_pages(e->kv, GM_KV_GLOBAL);
+    status->sliding_pages_free = gm_kv_free_pages(e->kv, GM_KV_SLIDING);
+    gm_mutex_unlock(e->lock);
+}
+
+/* ---- the end of a step ---- */
+
+static void copy_results(const gm_engine *e, gm_step *t)
+{
+    const gm_step_block *b = &e->block;
+    const gm_step_limits *l = &e->plan->limits;
+    if (!t->n_wanted) return;
+    memcpy(t->candidates, b->candidates, (size_t)t->n_wanted * GM_RESULTS_MAX * sizeof *t->candidates);
+    memcpy(t->n_candidates, b->n_candidates, t->n_wanted * sizeof *t->n_candidates);
+    memcpy(t->log_sum, b->log_sum, t->n_wanted * sizeof *t->log_sum);
+    memcpy(t->score, b->score, t->n_wanted * sizeof *t->score);
+    for (uint32_t r = 0; r < t->n_rows; r++) {
+        size_t line = t->rows[r].line;
+        if (t->rows[r].want & GEMMA_WANT_LOGITS)
+            memcpy(t->logits + line * l->n_vocab, b->logits + line * l->n_vocab, l->n_vocab * sizeof *t->logits);
+        if (t->rows[r].want & GEMMA_WANT_HIDDEN)
+            memcpy(t->hidden + line * l->n_embd, b->hidden + line * l->n_embd, l->n_embd * sizeof *t->hidden);
+    }
+}
+
+static void commit(gm_step *t)
+{
+    for (uint32_t r = 0; r < t->n_rows; r++) {
+        gm_session *s = t->parts[t->rows[r].part].session;
+        s->ids[s->n_ids++] = t->rows[r].token;
+    }
+    for (uint32_t i = 0; i < t->n_parts; i++) gm_kv_commit(t->parts[i].session->seq, t->parts[i].n_rows);
+}
+
+static void drop(const gm_step *t, uint32_t n_parts)
+{
+    for (uint32_t i = 0; i < n_parts; i++) gm_kv_drop(t->parts[i].session->seq);
+}
+
+static void count(gm_engine *e, const gm_step *t)
+{
+    e->status.last_step_ns = gm_now_ns() - e->started_ns;
+    e->status.step_ns += e->status.last_step_ns;
+    e->status.steps++;
+    e->status.rows += t->n_rows;
+}
+
+static void finish(gm_engine *e, int rc, const gemma_error *error)
+{
+    gm_step *t = e->running;
+    e->running = NULL;
+    if (rc) {
+        drop(t, t->n_parts);
+        t->error = *error;
+        if (rc == GEMMA_E_LOST) e->lost = true;
+    } else {
+        count(e, t);
+        copy_results(e, t);
+        commit(t);
+    }
+    gm_step_detach(t);
+    t->result = rc;
+    t->state = STEP_ENDED;
+}
+
+/* Waits for the device without the lock; false: the time is over. */
+static bool ask_backend(gm_engine *e, uint64_t timeout_ns)
+{
+    gemma_error error;
+    gm_error_init(&error);
+    e->busy = true;
+    gm_mutex_unlock(e->lock);
+    int rc = e->backend->fns->wait(e->running_exec, timeout_ns, &error);
+    gm_mutex_lock(e->lock);
+    e->busy = false;
+    if (rc != GEMMA_E_TIMEOUT) finish(e, rc, &error);
+    gm_mutex_wake_all(e->lock);
+    return rc != GEMMA_E_TIMEOUT;
+}
+
+bool gm_engine_await(gm_engine *e, const gm_step *t, uint64_t timeout_ns)
+{
+    uint64_t begun = gm_now_ns();
+    while (t->state == STEP_RUNNING) {
+        uint64_t passed = timeout_ns == FOREVER ? 0 : gm_now_ns() - begun;
+        uint64_t left = passed < timeout_ns ? timeout_ns - passed : 0;
+        bool in_time = e->busy ? gm_mutex_wait(e->lock, left) : ask_backend(e, left);
+        if (!in_time && timeout_ns != FOREVER) break;
+    }
+    return t->state != STEP_RUNNING;
+}
+
+/* ---- the beginning of a step ---- */
+
+/* All or none of the step's sessions get their pages. */
+static int prepare(gm_engine *e, gm_step *t)
+{
+    e->block.n_copies = 0;
+    for (uint32_t i = 0; i < t->n_parts; i++) {
+        const part *p = &t->parts[i];
+        int rc = gm_kv_prepare(p->session->seq, p->n_rows, e->block.copies, &e->block.n_copies);
+        if (!rc) continue;
+        drop(t, i);
+        return gm_fail(&t->error, rc, "%u rows from position %u: %s (free pages: %u global, %u sliding)", p->n_rows,
+                       p->first, gm_error_text(rc), gm_kv_free_pages(e->kv, GM_KV_GLOBAL),
+                       gm_kv_free_pages(e->kv, GM_KV_SLIDING));
+    }
+    return GEMMA_OK;
+}
+
+static void fill_block(gm_engine *e, const gm_step *t)
+{
+    gm_step_block *b = &e->block;
+    uint32_t stride = gm_table_stride(&e->plan->limits);
+    for (uint32_t i = 0; i < t->n_parts; i++) {
+        gm_kv_seq *seq = t->parts[i].session->seq;
+        gm_kv_sync(seq, b->tables + (size_t)gm_kv_seq_table(seq) * stride);
+        t->parts[i].n_filled = 0;
+    }
+    b->n_rows = t->n_rows;
+    b->n_wanted = t->n_wanted;
+    for (uint32_t r = 0; r < t->n_rows; r++) {
+        const step_row *row = &t->rows[r];
+        part *p = &t->parts[row->part];
+        b->token[r] = row->token;
+        b->position[r] = b->last_seen[r] = p->first + p->n_filled++;
+        b->table[r] = gm_kv_seq_table(p->session->seq);
+        if (!row->want) continue;
+        b->wanted[row->result] = r;
+        b->want[row->result] = row->want;
+        b->target[row->result] = row->target;
+        b->result_row[row->result] = row->line;
+    }
+}
+
+static int check_start(const gm_engine *e, gm_step *t)
+{
+    if (t->state != STEP_OPEN) return gm_fail(&t->error, GEMMA_E_STATE, "the step was submitted already");
+    if (!t->n_rows) return gm_fail(&t->error, GEMMA_E_ARG, "the step has no rows");
+    for (uint32_t i = 0; i < t->n_parts; i++) {
+        if (!t->parts[i].session)
+            return gm_fail(&t->error, GEMMA_E_STATE, "a session with %u rows in the step was destroyed",
+                           t->parts[i].n_rows);
+    }
+    if (e->lost) return gm_fail(&t->error, GEMMA_E_LOST, "an earlier step lost the device; load the model again");
+    return GEMMA_OK;
+}
+
+int gm_engine_start(gm_engine *e, gm_step *t, const gemma_cancel *cancel)
+{
+    if (t->state == STEP_RUNNING) return gm_fail(&t->error, GEMMA_E_STATE, "the step is running");
+    while (e->busy || e->running) {
+        if (e->busy)
+            gm_mutex_wait(e->lock, FOREVER);
+        else
+            ask_backend(e, FOREVER);
+    }
+    int rc = check_start(e, t);
+    if (!rc) rc = prepare(e, t);
+    if (rc) return rc;
+    fill_block(e, t);
+    t->state = STEP_RUNNING;
+    e->running = t;
+    e->running_exec = e->execs[t->n_wanted == t->n_rows ? GM_PROGRAM_FULL : GM_PROGRAM_CUT];
+    e->started_ns = gm_now_ns();
+    e->busy = true;
+    gm_mutex_unlock(e->lock);
+    gemma_error error;
+    gm_error_init(&error);
+    rc = e->backend->fns->submit(e->running_exec, cancel, &error);
+    gm_mutex_lock(e->lock);
+    e->busy = false;
+    if (rc) finish(e, rc, &error); /* wait will say so */
+    gm_mutex_wake_all(e->lock);
+    return GEMMA_OK;
+}
