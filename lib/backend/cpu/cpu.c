@@ -1,0 +1,188 @@
+/* The CPU as a device: one heap, buffers of host memory, the bandwidth probe. */
+#include "backend/cpu/exec.h"
+
+static gm_cpu *cpu_of(gm_backend *be) { return (gm_cpu *)be; }
+static const gm_cpu *cpu_of_const(const gm_backend *be) { return (const gm_cpu *)be; }
+
+static void cpu_destroy(gm_backend *be) { gm_delete(be->mem, cpu_of(be)); }
+
+static void cpu_describe(const gm_backend *be, gemma_device_info *info)
+{
+    const gm_cpu *cpu = cpu_of_const(be);
+    char name[96];
+    gm_cpu_name(name, sizeof name);
+    info->kind = GEMMA_DEVICE_CPU;
+    info->n_heaps = 1;
+    info->usable = 1;
+    gm_text_format(info->id, sizeof info->id, "%s", cpu->reference ? "reference" : "cpu");
+    gm_text_format(info->name, sizeof info->name, "%s (%s)", name, cpu->kernels.level);
+    info->reason[0] = 0;
+}
+
+static uint32_t cpu_n_heaps(const gm_backend *be)
+{
+    (void)be;
+    return 1;
+}
+
+static void cpu_heap(const gm_backend *be, uint32_t heap, gm_heap_state *state)
+{
+    (void)heap;
+    uint64_t used = 0;
+    for (uint32_t tag = GEMMA_TAG_WEIGHTS; tag <= GEMMA_TAG_STAGING; tag++) used += gm_mem_live(be->mem, tag);
+    *state = (gm_heap_state){ .name = "RAM",
+                              .pool = 0,
+                              .total_bytes = gm_ram_total_bytes(),
+                              .budget_bytes = gm_ram_available_bytes() + used,
+                              .used_bytes = used,
+                              .budget_reported = true };
+}
+
+static uint64_t cpu_workspace_bytes(const gm_backend *be, const gm_program *p)
+{
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < p->n_ops; i++)
+        most = gm_max_u64(most, gm_cpu_op_work(cpu_of_const(be), p, &p->ops[i]).total_bytes);
+    return most;
+}
+
+static int cpu_buffer_create(gm_backend *be, uint32_t heap, uint64_t n_bytes, uint32_t tag, gm_buffer **out,
+                             gemma_error *error)
+{
+    gm_buffer *b = gm_new(be->mem, sizeof *b, GEMMA_TAG_OBJECT);
+    void *memory = gm_mem_alloc(be->mem, n_bytes, 64, tag);
+    if (!b || !memory) {
+        gm_delete(be->mem, b);
+        gm_mem_free(be->mem, memory, n_bytes, tag);
+        return gm_fail_nomem(error, "a buffer", n_bytes);
+    }
+    *b = (gm_buffer){ .backend = be, .n_bytes = n_bytes, .heap = heap, .tag = tag, .host = memory };
+    *out = b;
+    return GEMMA_OK;
+}
+
+static void cpu_buffer_destroy(gm_buffer *b)
+{
+    if (!b) return;
+    gm_mem *mem = b->backend->mem;
+    gm_mem_free(mem, b->host, b->n_bytes, b->tag);
+    gm_delete(mem, b);
+}
+
+static int cpu_buffer_write(gm_buffer *b, uint64_t offset, const void *src, uint64_t n, gemma_error *error)
+{
+    (void)error;
+    memcpy((uint8_t *)b->host + offset, src, n);
+    return GEMMA_OK;
+}
+
+static int cpu_buffer_read(gm_buffer *b, uint64_t offset, void *dst, uint64_t n, gemma_error *error)
+{
+    (void)error;
+    memcpy(dst, (const uint8_t *)b->host + offset, n);
+    return GEMMA_OK;
+}
+
+/* ---- probe ---- */
+
+#define PROBE_BYTES (256u << 20)
+#define PROBE_NS    300000000u
+
+typedef struct probe {
+    uint64_t *words;
+    const gemma_cancel *cancel;
+    atomic_uint_least64_t sum; /* so that the reads cannot be left out */
+} probe;
+
+static bool probe_stopped(void *arg)
+{
+    const probe *p = arg;
+    return p->cancel && atomic_load(&p->cancel->raised);
+}
+
+static void probe_range(uint32_t part, uint32_t n_parts, size_t *first, size_t *last)
+{
+    size_t n = PROBE_BYTES / sizeof(uint64_t) / 64; /* in units of 64 words */
+    *first = n * part / n_parts * 64;
+    *last = n * (part + 1) / n_parts * 64;
+}
+
+static void probe_fill(void *arg, uint32_t phase, uint32_t part, uint32_t n_parts)
+{
+    (void)phase;
+    size_t first, last;
+    probe_range(part, n_parts, &first, &last);
+    memset(((probe *)arg)->words + first, 1, (last - first) * sizeof(uint64_t));
+}
+
+static void probe_read(void *arg, uint32_t phase, uint32_t part, uint32_t n_parts)
+{
+    (void)phase;
+    probe *p = arg;
+    uint64_t sums[32] = { 0 }, sum = 0;
+    size_t first, last;
+    probe_range(part, n_parts, &first, &last);
+    for (size_t i = first; i < last; i += GM_COUNT(sums))
+        for (size_t j = 0; j < GM_COUNT(sums); j++) sums[j] += p->words[i + j];
+    for (size_t j = 0; j < GM_COUNT(sums); j++) sum += sums[j];
+    atomic_fetch_add(&p->sum, sum);
+}
+
+static int cpu_probe(gm_backend *be, const gemma_cancel *cancel, double *gb_s, gemma_error *error)
+{
+    gm_pool *pool = cpu_of(be)->pool;
+    probe p = { .words = gm_mem_alloc(be->mem, PROBE_BYTES, 64, GEMMA_TAG_SCRATCH), .cancel = cancel };
+    if (!p.words) return gm_fail_nomem(error, "the bandwidth probe", PROBE_BYTES);
+    uint64_t start = gm_now_ns(), best = UINT64_MAX, now = start;
+    bool whole = gm_pool_run(pool, probe_fill, &p, 1, probe_stopped);
+    /* The best of the passes that fit, and of two at least. */
+    for (uint32_t pass = 0; whole && (pass < 2 || now - start + best < PROBE_NS); pass++) {
+        uint64_t before = gm_now_ns();
+        whole = gm_pool_run(pool, probe_read, &p, 1, probe_stopped);
+        now = gm_now_ns();
+        best = gm_min_u64(best, now - before);
+    }
+    whole = whole && !probe_stopped(&p);
+    gm_mem_free(be->mem, p.words, PROBE_BYTES, GEMMA_TAG_SCRATCH);
+    if (!whole) return gm_fail(error, GEMMA_E_CANCELLED, "the bandwidth probe was cancelled");
+    *gb_s = (double)PROBE_BYTES / (double)gm_max_u64(best, 1);
+    return GEMMA_OK;
+}
+
+static const gm_backend_fns cpu_fns = {
+    .destroy = cpu_destroy,
+    .describe = cpu_describe,
+    .n_heaps = cpu_n_heaps,
+    .heap = cpu_heap,
+    .refuses = gm_cpu_refuses,
+    .workspace_bytes = cpu_workspace_bytes,
+    .buffer_create = cpu_buffer_create,
+    .buffer_destroy = cpu_buffer_destroy,
+    .buffer_write = cpu_buffer_write,
+    .buffer_read = cpu_buffer_read,
+    .compile = gm_cpu_compile,
+    .exec_destroy = gm_cpu_exec_destroy,
+    .submit = gm_cpu_submit,
+    .wait = gm_cpu_wait,
+    .probe = cpu_probe,
+    .counts = gm_cpu_counts,
+};
+
+int gm_cpu_create(gm_mem *mem, gm_pool *pool, uint32_t features, bool reference, gm_backend **out, gemma_error *error)
+{
+    *out = NULL;
+    gm_cpu *cpu = gm_new(mem, sizeof *cpu, GEMMA_TAG_OBJECT);
+    if (!cpu) return gm_fail_nomem(error, "the CPU device", sizeof *cpu);
+    cpu->base = (gm_backend){
+        .fns = &cpu_fns, .mem = mem, .default_kv = reference ? GEMMA_TYPE_F32 : GEMMA_TYPE_F16, .can_map = true
+    };
+    cpu->pool = pool;
+    cpu->n_parts = gm_pool_n_threads(pool);
+    cpu->reference = reference;
+    if (reference)
+        gm_cpu_reference_kernels(&cpu->kernels);
+    else
+        gm_kernels_pick(&cpu->kernels, features);
+    *out = &cpu->base;
+    return GEMMA_OK;
+}

@@ -1,0 +1,48 @@
+/* MATMUL: items are units of GM_CPU_UNIT output rows, numbered through all weights of the op. */
+#include "backend/cpu/exec.h"
+
+static uint32_t units_of(const gm_cpu_matrix *m) { return (uint32_t)gm_div_up(m->n_out, GM_CPU_UNIT); }
+
+/* gelu(gate) × up on rows [first, last): gate stands in out0 already. up[c] starts at the row `first`. */
+static void apply_gate(const gm_cpu_task *t, uint32_t first, uint32_t last, const float *up, uint64_t up_stride)
+{
+    for (uint32_t c = 0; c < t->n_rows; c++)
+        t->k->geglu(gm_cpu_row(&t->o->out[0], c) + first, up + c * up_stride, last - first);
+}
+
+static void one_unit(const gm_cpu_task *t, uint32_t i, uint32_t unit, float *line, float *up)
+{
+    const gm_op *op = &t->o->op;
+    const gm_cpu_matrix *m = &t->o->w[i];
+    const gm_cpu_slot *out = &t->o->out[i];
+    uint32_t first = unit * GM_CPU_UNIT, last = gm_min_u32(first + GM_CPU_UNIT, m->n_out);
+    gm_cpu_columns columns = gm_cpu_columns_of(t, m);
+    gm_cpu_product(t->k, m, first, last, &columns, out->data + first, out->width, line);
+    if (op->epilogue == GM_EPILOGUE_GEGLU) {
+        columns = gm_cpu_columns_of(t, &t->o->w[1]);
+        gm_cpu_product(t->k, &t->o->w[1], first, last, &columns, up, GM_CPU_UNIT, line);
+        apply_gate(t, first, last, up, GM_CPU_UNIT);
+    } else if (op->epilogue == GM_EPILOGUE_GELU_MUL) {
+        apply_gate(t, first, last, t->o->in[1].data + op->offset + first, t->o->in[1].width);
+    }
+}
+
+void gm_cpu_matmul(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts)
+{
+    if (t->o->packs && phase == 0) {
+        gm_cpu_pack_rows(t);
+        return;
+    }
+    uint32_t n_weights = t->o->op.epilogue == GM_EPILOGUE_NONE ? t->o->op.n_weights : 1;
+    uint32_t n_units = 0, first, last;
+    for (uint32_t i = 0; i < n_weights; i++) n_units += units_of(&t->o->w[i]);
+    /* The line for unpacked rows, then the `up` values of a unit. */
+    float *line = gm_cpu_own(t, part), *up = line + gm_align_up(t->o->in[0].width, 16);
+    while (gm_cpu_take(t, n_units, gm_cpu_grain(n_units, n_parts), &first, &last)) {
+        for (uint32_t u = first; u < last && !gm_cpu_stopped(t->x); u++) {
+            uint32_t i = 0, unit = u;
+            while (unit >= units_of(&t->o->w[i])) unit -= units_of(&t->o->w[i++]);
+            one_unit(t, i, unit, line, up);
+        }
+    }
+}

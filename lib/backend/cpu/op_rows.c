@@ -1,0 +1,46 @@
+/* EMBED, PLE_ROWS, ROPE, ROWS: a row is an item. */
+#include "backend/cpu/exec.h"
+
+#include <math.h>
+
+void gm_cpu_table_rows(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts)
+{
+    (void)phase, (void)part, (void)n_parts;
+    const gm_cpu_matrix *w = &t->o->w[0];
+    uint32_t first, last;
+    while (gm_cpu_take(t, t->n_rows, 1, &first, &last)) {
+        uint32_t id = (uint32_t)t->block->token[gm_cpu_step_row(t, t->o->op.rows, first)];
+        float *out = gm_cpu_row(&t->o->out[0], first);
+        if (id >= w->n_out) { /* an id without a row: callers see to it that there is none */
+            memset(out, 0, w->n_in * sizeof *out);
+            continue;
+        }
+        w->format->unpack(w->data + id * w->row_bytes, out, w->n_in / w->format->block);
+        for (uint32_t i = 0; i < w->n_in; i++) out[i] *= t->o->op.scale;
+    }
+}
+
+void gm_cpu_rope(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts)
+{
+    (void)phase, (void)part, (void)n_parts;
+    uint32_t half = t->o->op.width / 2, first, last;
+    const float *factor = gm_cpu_vector(&t->o->w[0]);
+    while (gm_cpu_take(t, t->n_rows, 1, &first, &last)) {
+        double position = t->block->position[gm_cpu_step_row(t, t->o->op.rows, first)];
+        float *out = gm_cpu_row(&t->o->out[0], first);
+        for (uint32_t j = 0; j < half; j++) {
+            double angle = position * t->o->frequency[j] / (factor ? (double)factor[j] : 1);
+            out[j] = (float)cos(angle);
+            out[half + j] = (float)sin(angle);
+        }
+    }
+}
+
+void gm_cpu_rows(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts)
+{
+    (void)phase, (void)part, (void)n_parts;
+    uint32_t first, last;
+    while (gm_cpu_take(t, t->n_rows, 1, &first, &last))
+        memcpy(gm_cpu_row(&t->o->out[0], first), gm_cpu_row(&t->o->in[0], t->block->wanted[first]),
+               t->o->in[0].width * sizeof(float));
+}

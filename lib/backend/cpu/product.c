@@ -1,0 +1,70 @@
+/* Matrix rows against columns of activations: the inner loop of MATMUL, HEAD, ROUTER and EXPERTS. */
+#include "backend/cpu/exec.h"
+
+static const void *column(const gm_cpu_columns *c, uint32_t i)
+{
+    return (const uint8_t *)c->data + (c->index ? c->index[i] : i) * c->stride;
+}
+
+/* Each row is unpacked once and meets every column while it is in the cache. */
+static void product_unpacked(const gm_kernels *k, const gm_cpu_matrix *m, uint32_t first, uint32_t last,
+                             const gm_cpu_columns *columns, float *out, uint64_t out_stride, float *line)
+{
+    for (uint32_t r = first; r < last; r++) {
+        m->format->unpack(m->data + r * m->row_bytes, line, m->n_in / m->format->block);
+        for (uint32_t c = 0; c < columns->n; c++)
+            out[c * out_stride + r - first] = k->dot_f32(line, column(columns, c), m->n_in);
+    }
+}
+
+void gm_cpu_product(const gm_kernels *k, const gm_cpu_matrix *m, uint32_t first, uint32_t last,
+                    const gm_cpu_columns *columns, float *out, uint64_t out_stride, float *line)
+{
+    if (!m->q8 && !m->f32) {
+        product_unpacked(k, m, first, last, columns, out, out_stride, line);
+        return;
+    }
+    /* A few columns stay in the first-level cache while the rows of the item pass by. */
+    for (uint32_t c = 0; c < columns->n; c += GM_DOT_COLUMNS) {
+        uint32_t n = gm_min_u32(columns->n - c, GM_DOT_COLUMNS);
+        const gm_q8a *q[GM_DOT_COLUMNS] = { NULL };
+        const float *x[GM_DOT_COLUMNS] = { NULL };
+        float sums[GM_DOT_COLUMNS];
+        for (uint32_t i = 0; i < n; i++) {
+            q[i] = column(columns, c + i);
+            x[i] = column(columns, c + i);
+        }
+        for (uint32_t r = first; r < last; r++) {
+            const void *row = m->data + r * m->row_bytes;
+            if (m->q8)
+                m->q8(row, q, n, m->n_in, sums);
+            else
+                m->f32(row, x, n, m->n_in, sums);
+            for (uint32_t i = 0; i < n; i++) out[(c + i) * out_stride + r - first] = sums[i];
+        }
+    }
+}
+
+const float *gm_cpu_input(const gm_cpu_task *t, uint32_t i)
+{
+    bool pick = t->o->in[0].rows == GM_ROWS_ALL && t->o->op.kind == GM_OP_HEAD;
+    return gm_cpu_row(&t->o->in[0], pick ? t->block->wanted[i] : i);
+}
+
+void gm_cpu_pack_rows(const gm_cpu_task *t)
+{
+    uint32_t n_in = t->o->in[0].width, first, last;
+    uint8_t *packed = gm_cpu_shared(t);
+    while (gm_cpu_take(t, t->n_rows, 1, &first, &last))
+        t->k->q8a_pack(gm_cpu_input(t, first), (gm_q8a *)(void *)(packed + first * gm_q8a_bytes(n_in)), n_in / 32);
+}
+
+gm_cpu_columns gm_cpu_columns_of(const gm_cpu_task *t, const gm_cpu_matrix *m)
+{
+    const gm_cpu_slot *s = &t->o->in[0];
+    bool pick = s->rows == GM_ROWS_ALL && t->o->op.kind == GM_OP_HEAD;
+    if (m->q8) return (gm_cpu_columns){ .data = gm_cpu_shared(t), .stride = gm_q8a_bytes(s->width), .n = t->n_rows };
+    return (gm_cpu_columns){
+        .data = s->data, .stride = s->width * sizeof(float), .index = pick ? t->block->wanted : NULL, .n = t->n_rows
+    };
+}
