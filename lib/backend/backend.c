@@ -17,6 +17,7 @@ uint64_t gm_step_block_layout(const gm_step_limits *l, void *base, gm_step_block
     uint64_t at = 0;
     b.token = take(base, &at, l->max_rows, sizeof *b.token);
     b.position = take(base, &at, l->max_rows, sizeof *b.position);
+    b.angle = take(base, &at, l->max_rows, sizeof *b.angle);
     b.last_seen = take(base, &at, l->max_rows, sizeof *b.last_seen);
     b.table = take(base, &at, l->max_rows, sizeof *b.table);
     b.wanted = take(base, &at, l->max_rows, sizeof *b.wanted);

@@ -36,6 +36,7 @@ typedef struct gm_step_block {
     /* rows [max_rows] */
     int32_t *token;
     uint32_t *position;
+    uint32_t *angle; /* for ROPE: position + the session's first_position */
     uint32_t *last_seen;
     uint32_t *table; /* index of the row's page tables */
     /* wanted rows [max_rows] */
