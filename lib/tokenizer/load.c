@@ -44,13 +44,14 @@ static int allocate(gm_tokenizer *t, const gm_vocab_input *in, gemma_error *erro
     t->joins.other = gm_new(t->mem, ((uint64_t)1 << GM_JOIN_BITS_LOG2) / 8, GEMMA_TAG_VOCAB);
     bool ok = t->at && t->type && t->whole && t->texts && t->joins.other;
     if (t->bpe) {
-        t->pairs = gm_new_array(t->mem, n_pair_slots, sizeof *t->pairs, GEMMA_TAG_VOCAB);
-        ok = ok && t->pairs;
+        t->pair_slots = gm_new_array(t->mem, n_pair_slots, sizeof *t->pair_slots, GEMMA_TAG_VOCAB);
+        t->pairs = gm_new_array(t->mem, (uint64_t)in->n_merges + 1, sizeof *t->pairs, GEMMA_TAG_VOCAB);
+        ok = ok && t->pair_slots && t->pairs;
     } else {
         t->rank = gm_new_array(t->mem, n, sizeof *t->rank, GEMMA_TAG_VOCAB);
         ok = ok && t->rank;
     }
-    uint64_t n_bytes = n_text_slots * sizeof *t->texts + (t->bpe ? n_pair_slots * sizeof *t->pairs : 0);
+    uint64_t n_bytes = n_text_slots * sizeof *t->texts + (t->bpe ? n_pair_slots * sizeof *t->pair_slots : 0);
     return ok ? GEMMA_OK : fail_tables(error, n_bytes);
 }
 
@@ -238,6 +239,7 @@ void gm_tokenizer_destroy(gm_tokenizer *t)
     gm_delete(mem, t->texts);
     gm_delete(mem, t->rank);
     gm_delete(mem, t->pairs);
+    gm_delete(mem, t->pair_slots);
     gm_delete(mem, t->markers.nodes);
     gm_delete(mem, t->joins.other);
     gm_delete(mem, t);

@@ -8,7 +8,8 @@ static const char *const part_names[PARTS] = { "left part", "right part", "resul
 typedef struct merge {
     uint32_t at[PARTS], n[PARTS]; /* in batch.text; the result is left and right in a row */
     uint64_t hash[PARTS];
-    gm_pair_slot pair;
+    uint32_t rank;
+    bool plain; /* text may lead to it: all its tokens are normal */
 } merge;
 
 typedef struct batch {
@@ -30,7 +31,7 @@ static int split_merge(batch *b, uint32_t n_batch, uint32_t rank, const char *te
     n_right = gm_text_with_spaces(b->text + at + n_left, space + 1, n_right);
     *m = (merge){ .at = { at, at + (uint32_t)n_left, at },
                   .n = { (uint32_t)n_left, (uint32_t)n_right, (uint32_t)(n_left + n_right) },
-                  .pair.rank = rank };
+                  .rank = rank };
     return GEMMA_OK;
 }
 
@@ -54,23 +55,19 @@ static void fetch_texts(const gm_tokenizer *t, batch *b, uint32_t n)
     for (uint32_t i = 0; i < n_longer; i++) GM_PREFETCH(t->text + *longer[i]);
 }
 
-/* Finds the ids of a merge. *plain false: one of its tokens is of a type that text never leads to. */
-static int find_parts(const gm_tokenizer *t, const batch *b, merge *m, bool *plain, gemma_error *error)
+static int find_parts(gm_tokenizer *t, const batch *b, merge *m, gemma_error *error)
 {
     int32_t ids[PARTS];
-    *plain = true;
+    m->plain = true;
     for (uint32_t k = 0; k < PARTS; k++) {
         const char *text = b->text + m->at[k];
         ids[k] = gm_text_find_hashed(t, text, m->n[k], m->hash[k], GM_TYPES_NORMAL);
         if (ids[k] >= 0) continue;
-        *plain = false;
+        m->plain = false;
         if (gm_text_find_hashed(t, text, m->n[k], m->hash[k], GM_TYPES_OTHER) < 0)
-            return gm_fail(error, GEMMA_E_FORMAT, "merge %u: its %s is not in the vocabulary", m->pair.rank,
-                           part_names[k]);
+            return gm_fail(error, GEMMA_E_FORMAT, "merge %u: its %s is not in the vocabulary", m->rank, part_names[k]);
     }
-    m->pair.left = (uint32_t)ids[0];
-    m->pair.right = (uint32_t)ids[1];
-    m->pair.result = *plain ? (uint32_t)ids[2] + 1 : 0;
+    if (m->plain) t->pairs[m->rank] = (gm_pair){ (uint32_t)ids[0], (uint32_t)ids[1], (uint32_t)ids[2] };
     return GEMMA_OK;
 }
 
@@ -79,15 +76,15 @@ static int enter_batch(gm_tokenizer *t, batch *b, uint32_t n, gemma_error *error
     fetch_texts(t, b, n);
     for (uint32_t i = 0; i < n; i++) {
         merge *m = b->merges + i;
-        bool plain;
-        int rc = find_parts(t, b, m, &plain, error);
+        int rc = find_parts(t, b, m, error);
         if (rc) return rc;
-        if (!plain) continue;
-        GM_PREFETCH(t->pairs + gm_pair_home(t, m->pair.left, m->pair.right));
+        if (!m->plain) continue;
+        const gm_pair *pair = t->pairs + m->rank;
+        GM_PREFETCH(t->pair_slots + gm_pair_home(t, gm_pair_hash(pair->left, pair->right)));
         gm_joins_add_border(&t->joins, b->text + m->at[0], m->n[2], m->n[0]);
     }
     for (uint32_t i = 0; i < n; i++) {
-        int rc = b->merges[i].pair.result ? gm_pair_enter(t, &b->merges[i].pair, error) : GEMMA_OK;
+        int rc = b->merges[i].plain ? gm_pair_enter(t, b->merges[i].rank, error) : GEMMA_OK;
         if (rc) return rc;
     }
     return GEMMA_OK;

@@ -2,18 +2,22 @@
  * are the order of the merges (bpe) or of the scores, best first (spm). */
 #include "tokenizer/vocab.h"
 
-int gm_pair_enter(gm_tokenizer *t, const gm_pair_slot *pair, gemma_error *error)
+int gm_pair_enter(gm_tokenizer *t, uint32_t rank, gemma_error *error)
 {
-    uint32_t mask = ((uint32_t)1 << t->pair_log2) - 1, i = gm_pair_home(t, pair->left, pair->right);
+    const gm_pair *pair = t->pairs + rank;
+    uint64_t hash = gm_pair_hash(pair->left, pair->right);
+    uint32_t mask = ((uint32_t)1 << t->pair_log2) - 1, i = gm_pair_home(t, hash);
     for (uint32_t probe = 0; probe < GM_PROBES_MAX; probe++, i = (i + 1) & mask) {
-        gm_pair_slot *slot = t->pairs + i;
-        if (!slot->result) {
-            *slot = *pair;
+        uint32_t slot = t->pair_slots[i];
+        if (!slot) {
+            t->pair_slots[i] = gm_pair_tag(hash) | (rank + 1);
             return GEMMA_OK;
         }
-        if (slot->left == pair->left && slot->right == pair->right) return GEMMA_OK;
+        const gm_pair *there = t->pairs + (slot & 0xffffffu) - 1;
+        if ((slot & 0xff000000u) == gm_pair_tag(hash) && there->left == pair->left && there->right == pair->right)
+            return GEMMA_OK;
     }
-    return gm_fail(error, GEMMA_E_FORMAT, "merge %u: over %d pairs share a place in the hash table", pair->rank,
+    return gm_fail(error, GEMMA_E_FORMAT, "merge %u: over %d pairs share a place in the hash table", rank,
                    GM_PROBES_MAX);
 }
 
@@ -23,10 +27,8 @@ static void rank_pair(const gm_tokenizer *t, const char *part, gm_symbol *left, 
     left->rank = GM_NO_MERGE;
     if (t->bpe) {
         if (left->id < 0 || right->id < 0) return;
-        const gm_pair_slot *pair = gm_pair_find(t, (uint32_t)left->id, (uint32_t)right->id);
-        if (!pair) return;
-        left->rank = pair->rank;
-        left->result = (int32_t)(pair->result - 1);
+        left->rank = gm_pair_find(t, (uint32_t)left->id, (uint32_t)right->id);
+        if (left->rank != GM_NO_MERGE) left->result = (int32_t)t->pairs[left->rank].result;
     } else {
         uint32_t n = end - left->at;
         if (n > t->longest_normal) return;

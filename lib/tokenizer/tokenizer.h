@@ -30,7 +30,7 @@ typedef struct gm_vocab_input {
     bool add_space_prefix;              /* spm; false in Gemma */
 } gm_vocab_input;
 
-/* FORMAT with a sentence for: no tokens or over 2^24 of them, over 2^24 merges, special ids out of range, a type that is
+/* FORMAT with a sentence for: no tokens or over 2^24 of them, over 2^24 - 1 merges, special ids out of range, a type that is
  * none of the above, a score that is not a number, a byte without a token, a token over 1024 bytes (255 if it is
  * control, unknown or user-defined), a merge without a space or whose parts or result are not in the vocabulary. Of
  * equal texts and equal merges the first counts. Id 1 of a bpe vocabulary is control if its text is "<eos>". */

@@ -5,7 +5,7 @@
  * searched as it is, and only text that holds a literal U+2581 is copied (encode.c). Texts of all other types are kept
  * as stored.
  *
- * Limits: 2^24 tokens, 2^24 merges, 1024 bytes a token, 255 bytes a marker, 2^31 - 1 bytes of text a call. */
+ * Limits: 2^24 tokens, 2^24 - 1 merges, 1024 bytes a token, 255 bytes a marker, 2^31 - 1 bytes of text a call. */
 #ifndef GM_TOKENIZER_VOCAB_H
 #define GM_TOKENIZER_VOCAB_H
 
@@ -13,7 +13,7 @@
 
 enum {
     GM_TOKENS_MAX = 1 << 24,
-    GM_MERGES_MAX = 1 << 24,
+    GM_MERGES_MAX = (1 << 24) - 1,
     GM_TOKEN_BYTES_MAX = 1024,
     GM_MARKER_BYTES_MAX = 255,
     GM_PROBES_MAX = 4096 /* more texts or pairs than this in one heap of a table: the file was made to be slow */
@@ -40,11 +40,9 @@ typedef struct gm_text_slot {
     uint16_t type;
 } gm_text_slot;
 
-typedef struct gm_pair_slot {
-    uint32_t left, right; /* ids */
-    uint32_t rank;
-    uint32_t result; /* id + 1; 0: free */
-} gm_pair_slot;
+typedef struct gm_pair {
+    uint32_t left, right, result; /* ids */
+} gm_pair;
 
 /* Markers: the tokens that are recognised in the text before anything is merged. */
 enum {
@@ -94,8 +92,9 @@ struct gm_tokenizer {
      * it out together: they all write the same. */
     atomic_uchar *whole;
 
-    uint32_t *rank;      /* spm: of a token as the result of a merge; the best is 0 */
-    gm_pair_slot *pairs; /* bpe: open addressing, [2^pair_log2] */
+    uint32_t *rank;       /* spm: of a token as the result of a merge; the best is 0 */
+    gm_pair *pairs;       /* bpe: [n_merges] by rank */
+    uint32_t *pair_slots; /* open addressing, [2^pair_log2] of rank + 1 and 8 bits of the hash above it; 0: free */
     uint32_t pair_log2;
 
     int32_t ascii_id[128]; /* ids of single characters, -1: none */
@@ -155,23 +154,31 @@ int gm_text_enter(gm_tokenizer *t, uint32_t id, uint64_t hash, gemma_error *erro
 size_t gm_text_with_spaces(char *dst, const char *text, size_t n);
 
 /* ---- merge.c: which pairs merge, and merging ---- */
-static inline uint32_t gm_pair_home(const gm_tokenizer *t, uint32_t left, uint32_t right)
+static inline uint64_t gm_pair_hash(uint32_t left, uint32_t right)
 {
-    uint64_t h = gm_hash_step((uint64_t)left << 32 | right, 0);
-    return (uint32_t)(h * 0x9e3779b97f4a7c15u >> (64 - t->pair_log2));
+    return gm_hash_step((uint64_t)left << 32 | right, 0) * 0x9e3779b97f4a7c15u;
 }
-/* NULL: no such merge. */
-static inline const gm_pair_slot *gm_pair_find(const gm_tokenizer *t, uint32_t left, uint32_t right)
+static inline uint32_t gm_pair_home(const gm_tokenizer *t, uint64_t hash)
 {
+    return (uint32_t)(hash >> (64 - t->pair_log2));
+}
+/* What a slot of this hash holds, less the rank + 1. */
+static inline uint32_t gm_pair_tag(uint64_t hash) { return (uint32_t)(hash >> 8) & 0xff000000u; }
+/* The rank of a merge, or GM_NO_MERGE. */
+static inline uint32_t gm_pair_find(const gm_tokenizer *t, uint32_t left, uint32_t right)
+{
+    uint64_t hash = gm_pair_hash(left, right);
     uint32_t mask = ((uint32_t)1 << t->pair_log2) - 1;
-    for (uint32_t i = gm_pair_home(t, left, right);; i = (i + 1) & mask) {
-        const gm_pair_slot *slot = t->pairs + i;
-        if (!slot->result) return NULL;
-        if (slot->left == left && slot->right == right) return slot;
+    for (uint32_t i = gm_pair_home(t, hash);; i = (i + 1) & mask) {
+        uint32_t slot = t->pair_slots[i];
+        if (!slot) return GM_NO_MERGE;
+        if ((slot & 0xff000000u) != gm_pair_tag(hash)) continue;
+        uint32_t rank = (slot & 0xffffffu) - 1;
+        if (t->pairs[rank].left == left && t->pairs[rank].right == right) return rank;
     }
 }
-/* A pair that is there stays as it is. */
-int gm_pair_enter(gm_tokenizer *t, const gm_pair_slot *pair, gemma_error *error);
+/* Enters the pair of this rank; a pair that is there with a lower one stays as it is. */
+int gm_pair_enter(gm_tokenizer *t, uint32_t rank, gemma_error *error);
 
 typedef struct gm_symbol {
     uint32_t at;         /* first byte, from the start of the part */
