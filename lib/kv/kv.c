@@ -54,7 +54,7 @@ int gm_kv_create(gm_mem *mem, const gm_kv_shape *shape, gm_kv **out)
     if (!kv) return GEMMA_E_NOMEM;
     kv->mem = mem;
     kv->shape = *shape;
-    uint32_t per_mark = shape->n_sliding ? gm_kv_mark_pages(shape->window) : 0;
+    uint32_t per_mark = shape->n_sliding ? gm_kv_mark_pages(gm_min_u32(shape->window, shape->ctx)) : 0;
     int rc = pool_create(mem, shape->n_global, &kv->pools[GM_KV_GLOBAL]);
     if (!rc) rc = pool_create(mem, shape->n_sliding, &kv->pools[GM_KV_SLIDING]);
     if (rc) goto done;

@@ -1,6 +1,7 @@
 /* kv against a naive reference: every session keeps the list of what stands at its positions, pages keep what was
  * written to them, and after each operation every position that a layer may read must resolve to the right content. */
 #include "kv/kv.h"
+#include "support/fault.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -495,55 +496,37 @@ static void test_reserve(void **state)
 
 /* ---- out of memory ---- */
 
-typedef struct fault {
-    uint32_t calls, fail_at;
-    int64_t live;
-} fault;
-static void *fault_alloc(void *user, size_t n, size_t align, uint32_t tag)
-{
-    fault *f = user;
-    (void)align, (void)tag;
-    if (++f->calls == f->fail_at) return NULL;
-    f->live++;
-    return malloc(n);
-}
-static void fault_free(void *user, void *block, size_t n, uint32_t tag)
-{
-    (void)n, (void)tag;
-    ((fault *)user)->live--;
-    free(block);
-}
-
 static void test_out_of_memory(void **state)
 {
     (void)state;
     gm_kv_shape shape = shape_of(1024, 128, 32, 128, 2, 2);
+    gemma_host host;
+    gm_mem mem;
+    fault_host_init(&host);
+    gm_mem_init(&mem, &host);
     int rc = GEMMA_E_NOMEM;
-    uint32_t nth = 0;
-    while (rc == GEMMA_E_NOMEM) {
-        fault f = { .fail_at = ++nth };
-        gemma_host host = { .size = sizeof host, .user = &f, .alloc = fault_alloc, .free = fault_free };
-        gm_mem mem;
-        gm_mem_init(&mem, &host);
+    for (uint64_t nth = 1; rc == GEMMA_E_NOMEM; nth++) {
         gm_kv *kv;
         gm_kv_seq *a = NULL, *b = NULL;
+        fault_fail_nth(nth);
         rc = gm_kv_create(&mem, &shape, &kv);
         assert_true((rc == GEMMA_OK) == (kv != NULL));
         if (!rc) rc = gm_kv_seq_create(kv, &a);
         if (!rc) {
-            uint32_t calls = f.calls;
+            uint64_t calls = fault_allocations();
             grow(a, 100);
             assert_int_equal(gm_kv_mark(a), GEMMA_OK);
-            assert_int_equal(f.calls, calls);
+            assert_int_equal(fault_allocations(), calls);
             rc = gm_kv_fork(a, &b);
         }
+        assert_true((rc == GEMMA_OK) == !fault_fired());
         gm_kv_seq_destroy(b);
         gm_kv_seq_destroy(a);
         gm_kv_destroy(kv);
-        assert_int_equal(f.live, 0);
+        assert_int_equal(fault_live_blocks(), 0);
     }
     assert_int_equal(rc, GEMMA_OK);
-    assert_true(nth > 8);
+    assert_int_equal(fault_mismatches(), 0);
 }
 
 static void test_shapes_refused(void **state)

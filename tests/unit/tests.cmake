@@ -5,6 +5,10 @@ target_include_directories(gm_support PRIVATE ${CMAKE_CURRENT_SOURCE_DIR} ${PROJ
 add_library(gm_gguf_writer OBJECT support/gguf_writer.c)
 target_include_directories(gm_gguf_writer PRIVATE ${CMAKE_CURRENT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/include
                            ${PROJECT_SOURCE_DIR}/lib)
+# Random models of both families, built in memory: needs gguf_writer.
+add_library(gm_tiny_model OBJECT support/tiny_model.c)
+target_include_directories(gm_tiny_model PRIVATE ${CMAKE_CURRENT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/include
+                           ${PROJECT_SOURCE_DIR}/lib)
 
 # One line per program: the modules it is linked to, lowest first.
 foreach(name IN ITEMS bits mem text error pool source)
@@ -18,4 +22,6 @@ gm_test(unit/gguf_damage base quant gguf support gguf_writer)
 gm_test(unit/sampler base sampler support)
 gm_test(unit/tokenizer base tokenizer)
 gm_test(unit/tokenizer_rules base tokenizer support)
-gm_test(unit/kv base kv)
+gm_test(unit/kv base kv support)
+gm_test(unit/model base quant gguf op model support gguf_writer tiny_model)
+gm_test(unit/session base quant op backend backend_dummy kv sampler tokenizer session support)
