@@ -16,7 +16,7 @@ enum {
     GM_MERGES_MAX = (1 << 24) - 1,
     GM_TOKEN_BYTES_MAX = 1024,
     GM_MARKER_BYTES_MAX = 255,
-    GM_PROBES_MAX = 4096 /* more texts or pairs than this in one heap of a table: the file was made to be slow */
+    GM_PROBES_MAX = 512 /* more texts or pairs than this in one heap of a table: the file was made to be slow */
 };
 #define GM_TEXT_BYTES_MAX ((size_t)INT32_MAX)
 

@@ -231,6 +231,19 @@ static void test_vocabulary(void **state)
     assert_false(gm_tokenizer_is_end(t, 2) || gm_tokenizer_is_end(t, -1) || gm_tokenizer_is_end(t, 0));
     gm_tokenizer_destroy(t);
 
+    /* A token that is not UTF-8 is there, but no text leads to it. */
+    small_init(&v, false);
+    int32_t broken = (int32_t)small_add(&v, "a\xff", GM_TOKEN_NORMAL);
+    t = make(&v);
+    assert_int_equal(gm_tokenizer_find(t, "a\xff", 2), broken);
+    assert_int_equal(gm_tokenizer_eos(t), 1);
+    int32_t ids[4];
+    size_t n;
+    assert_int_equal(gm_tokenizer_encode(t, "a\xff", 2, 0, ids, 4, &n), GEMMA_OK);
+    assert_int_equal(n, 2);
+    assert_int_equal(ids[1], gm_tokenizer_find(t, "<0xFF>", 6));
+    gm_tokenizer_destroy(t);
+
     /* No types: bytes are known by their text, all else is normal; "</s>" never ends. */
     small_init(&v, true);
     v.input.types = NULL;

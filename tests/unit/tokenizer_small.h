@@ -46,6 +46,26 @@ static inline uint32_t small_add(small_vocab *v, const char *text, int32_t type)
 
 #define SMALL_SPACE "\xe2\x96\x81"
 
+/* Control, user-defined and unused tokens, and the bytes. */
+static inline void small_add_special(small_vocab *v)
+{
+    static const char *const control[] = { "<pad>", "<eos>", "<bos>" };
+    for (size_t i = 0; i < GM_COUNT(control); i++) small_add(v, control[i], GM_TOKEN_CONTROL);
+    small_add(v, "<unk>", GM_TOKEN_UNKNOWN);
+    small_add(v, v->input.bpe ? "<turn|>" : "<end_of_turn>", GM_TOKEN_CONTROL);
+    static const char *const user[] = { "<|\"|>", "[multimodal]", "<start_of_image>", "<b>", "<b", "  ", "\n\n\n" };
+    for (size_t i = 0; i < GM_COUNT(user); i++) small_add(v, user[i], GM_TOKEN_USER);
+    small_add(v, "[PAD]", GM_TOKEN_UNUSED);
+    for (int i = 0; i < 256; i++) {
+        const char *hex = "0123456789ABCDEF";
+        memcpy(v->bytes[i], "<0x", 3);
+        v->bytes[i][3] = hex[i >> 4];
+        v->bytes[i][4] = hex[i & 15];
+        v->bytes[i][5] = '>';
+        small_add(v, v->bytes[i], GM_TOKEN_BYTE);
+    }
+}
+
 /* The tokens are results of merges in several ways, some against the order of their length, so that ties, overlaps and
  * texts whose own merges end elsewhere ("cab") occur. */
 static inline void small_init(small_vocab *v, bool bpe)
@@ -62,21 +82,7 @@ static inline void small_init(small_vocab *v, bool bpe)
                                  .eos = 1,
                                  .unknown = 3,
                                  .padding = 0 };
-    static const char *const control[] = { "<pad>", "<eos>", "<bos>" };
-    for (size_t i = 0; i < GM_COUNT(control); i++) small_add(v, control[i], GM_TOKEN_CONTROL);
-    small_add(v, "<unk>", GM_TOKEN_UNKNOWN);
-    small_add(v, bpe ? "<turn|>" : "<end_of_turn>", GM_TOKEN_CONTROL);
-    static const char *const user[] = { "<|\"|>", "[multimodal]", "<start_of_image>", "<b>", "<b", "  ", "\n\n\n" };
-    for (size_t i = 0; i < GM_COUNT(user); i++) small_add(v, user[i], GM_TOKEN_USER);
-    small_add(v, "[PAD]", GM_TOKEN_UNUSED);
-    for (int i = 0; i < 256; i++) {
-        const char *hex = "0123456789ABCDEF";
-        memcpy(v->bytes[i], "<0x", 3);
-        v->bytes[i][3] = hex[i >> 4];
-        v->bytes[i][4] = hex[i & 15];
-        v->bytes[i][5] = '>';
-        small_add(v, v->bytes[i], GM_TOKEN_BYTE);
-    }
+    small_add_special(v);
     static const char *const normal[] = { "bc",
                                           "ab",
                                           "aa",
