@@ -580,8 +580,8 @@ typedef struct gemma_sampler_options {
     float frequency;       /* subtracted per occurrence */
     float presence;        /* subtracted once */
     uint32_t penalty_last; /* 0: 64 */
-    uint32_t reserved;
-    uint64_t seed; /* the same seed draws the same ids on every platform */
+    uint32_t n_vocab;      /* memory for draws from whole rows is taken at creation; 0: at the first such draw */
+    uint64_t seed;         /* the same seed draws the same ids on every platform */
 } gemma_sampler_options;
 
 GEMMA_PUBLIC int gemma_sampler_create(gemma_runtime *runtime, const gemma_sampler_options *options, gemma_sampler **out,

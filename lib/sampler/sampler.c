@@ -27,7 +27,6 @@ static int check_options(const gemma_sampler_options *o, gemma_error *error)
     if (o->penalty_last > GM_PENALTY_LAST_MAX)
         return gm_fail(error, GEMMA_E_ARG, "sampler: penalty_last is %u, more than %d", o->penalty_last,
                        GM_PENALTY_LAST_MAX);
-    if (o->reserved) return gm_fail(error, GEMMA_E_VERSION, "sampler: reserved is %u, not 0", o->reserved);
     return GEMMA_OK;
 }
 
@@ -54,6 +53,11 @@ int gm_sampler_create(gm_mem *mem, const gemma_sampler_options *options, gm_samp
             return gm_fail_nomem(error, "a sampler's penalties",
                                  o.penalty_last * (sizeof *s->ring + sizeof *s->tallies.rows));
         }
+    }
+    uint32_t n = gm_max_u32(o.n_vocab, GM_CANDIDATES);
+    if (gm_sampler_reserve(s, n)) {
+        gm_sampler_destroy(s);
+        return gm_fail_nomem(error, "a sampler's candidates", n * sizeof(entry));
     }
     gm_sampler_reset(s);
     *out = s;
@@ -135,13 +139,12 @@ bool gm_sampler_needs_row(const gm_sampler *s)
 
 int gm_sampler_reserve(gm_sampler *s, uint32_t n_vocab)
 {
-    uint32_t n = gm_max_u32(n_vocab, GM_CANDIDATES);
-    if (n <= s->n_entries) return GEMMA_OK;
-    entry *entries = gm_new_array(s->mem, n, sizeof *entries, GEMMA_TAG_OBJECT);
+    if (n_vocab <= s->n_entries) return GEMMA_OK;
+    entry *entries = gm_new_array(s->mem, n_vocab, sizeof *entries, GEMMA_TAG_OBJECT);
     if (!entries) return GEMMA_E_NOMEM;
     gm_delete(s->mem, s->entries);
     s->entries = entries;
-    s->n_entries = n;
+    s->n_entries = n_vocab;
     return GEMMA_OK;
 }
 

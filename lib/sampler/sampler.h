@@ -20,8 +20,8 @@ void gm_sampler_destroy(gm_sampler *s);
 int gm_sampler_bias(gm_sampler *s, int32_t id, float bias);
 /* true: 64 candidates are not enough for an exact draw, the whole row is needed. */
 bool gm_sampler_needs_row(const gm_sampler *s);
-/* All memory a draw from n_vocab logits needs (8 bytes each); called before the first draw, and again before longer
- * ones. NOMEM possible: what was reserved stands. */
+/* All memory a draw from n_vocab logits needs (8 bytes each); creation reserves options.n_vocab and at least
+ * GM_CANDIDATES. NOMEM possible: what was reserved stands. */
 int gm_sampler_reserve(gm_sampler *s, uint32_t n_vocab);
 /* n candidates, best first (equal logits: lower id first). ids NULL: logits[i] belongs to id i (a whole row, any
  * order). Allocates nothing. NaN counts as -INFINITY. When no logit is above -INFINITY: the first id that is not

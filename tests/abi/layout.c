@@ -219,7 +219,7 @@ FIELD(gemma_sampler_options, repetition, 20, 4);
 FIELD(gemma_sampler_options, frequency, 24, 4);
 FIELD(gemma_sampler_options, presence, 28, 4);
 FIELD(gemma_sampler_options, penalty_last, 32, 4);
-FIELD(gemma_sampler_options, reserved, 36, 4);
+FIELD(gemma_sampler_options, n_vocab, 36, 4);
 FIELD(gemma_sampler_options, seed, 40, 8);
 
 SIZE(gemma_generation_options, 24);
