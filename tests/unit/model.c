@@ -95,7 +95,7 @@ static void put(gguf_writer *w, const bad *b)
 {
     uint32_t many[64];
     uint8_t bytes[64];
-    for (int i = 0; i < 64; i++) many[i] = (uint32_t)b->number, bytes[i] = (uint8_t)b->number;
+    for (int i = 0; i < 64; i++) many[i] = (uint32_t)b->number, bytes[i] = (uint8_t)many[i];
     switch (b->put) {
     case U32: gguf_put_u32(w, b->key, (uint32_t)b->number); break;
     case F32: gguf_put_f32(w, b->key, (float)b->number); break;
