@@ -95,9 +95,10 @@ static void put(gguf_writer *w, const bad *b)
 {
     uint32_t many[64];
     uint8_t bytes[64];
-    for (int i = 0; i < 64; i++) many[i] = (uint32_t)b->number, bytes[i] = (uint8_t)many[i];
+    bool whole = b->number >= 0.0 && b->number <= 4294967295.0;
+    for (int i = 0; i < 64; i++) many[i] = whole ? (uint32_t)b->number : 0, bytes[i] = (uint8_t)many[i];
     switch (b->put) {
-    case U32: gguf_put_u32(w, b->key, (uint32_t)b->number); break;
+    case U32: gguf_put_u32(w, b->key, many[0]); break;
     case F32: gguf_put_f32(w, b->key, (float)b->number); break;
     case BOOL: gguf_put_bool(w, b->key, b->number != 0.0); break;
     case TEXT: gguf_put_string(w, b->key, b->text); break;
