@@ -192,6 +192,7 @@ static void fill_block(gm_engine *e, const gm_step *t)
         part *p = &t->parts[row->part];
         b->token[r] = row->token;
         b->position[r] = b->last_seen[r] = p->first + p->n_filled++;
+        b->angle[r] = b->position[r] + p->session->first_position;
         b->table[r] = gm_kv_seq_table(p->session->seq);
         if (!row->want) continue;
         b->wanted[row->result] = r;

@@ -9,7 +9,8 @@
 
 #include "session/session.h"
 
-#define FOREVER UINT64_MAX
+#define FOREVER            UINT64_MAX
+#define FIRST_POSITION_MAX (1u << 28)
 
 struct gm_engine {
     gm_mem *mem;
@@ -36,8 +37,9 @@ struct gemma_session {
     gm_step *feeder; /* for feed: rows, no results */
     gm_step *step;   /* holds rows of this session that are neither committed nor given up; NULL: none */
     uint32_t ctx;
-    uint32_t n_ids; /* = the committed positions */
-    int32_t *ids;   /* [ctx] */
+    uint32_t first_position; /* of the rotary angles */
+    uint32_t n_ids;          /* = the committed positions */
+    int32_t *ids;            /* [ctx] */
 };
 
 typedef enum step_state { STEP_OPEN, STEP_RUNNING, STEP_ENDED } step_state;

@@ -40,12 +40,21 @@ done:
     return rc;
 }
 
-int gm_session_create(gm_engine *e, uint32_t ctx, gm_session **out, gemma_error *error)
+int gm_session_create_at(gm_engine *e, uint32_t ctx, uint32_t first_position, gm_session **out, gemma_error *error)
 {
     uint32_t most = e->plan->kv_shape.ctx;
     *out = NULL;
     if (ctx > most) return gm_fail(error, GEMMA_E_ARG, "a session of %u tokens: the plan has room for %u", ctx, most);
-    return create(e, ctx ? ctx : most, NULL, out, error);
+    if (first_position > FIRST_POSITION_MAX)
+        return gm_fail(error, GEMMA_E_ARG, "first_position is %u, and %u at most", first_position, FIRST_POSITION_MAX);
+    int rc = create(e, ctx ? ctx : most, NULL, out, error);
+    if (!rc) (*out)->first_position = first_position;
+    return rc;
+}
+
+int gm_session_create(gm_engine *e, uint32_t ctx, gm_session **out, gemma_error *error)
+{
+    return gm_session_create_at(e, ctx, 0, out, error);
 }
 
 void gm_session_destroy(gm_session *s)
@@ -106,6 +115,7 @@ int gm_session_fork(gm_session *s, gm_session **out, gemma_error *error)
     if (rc) return rc;
     memcpy((*out)->ids, s->ids, s->n_ids * sizeof *s->ids);
     (*out)->n_ids = s->n_ids;
+    (*out)->first_position = s->first_position;
     return GEMMA_OK;
 }
 

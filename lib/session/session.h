@@ -22,14 +22,18 @@ void gm_engine_query(gm_engine *e, gemma_model_status *status);
 uint64_t gm_engine_session_bytes(const gm_plan *plan);
 uint64_t gm_engine_step_bytes(const gm_plan *plan);
 
+/* ctx 0: the plan's. */
 int gm_session_create(gm_engine *e, uint32_t ctx, gm_session **out, gemma_error *error);
+/* The same with rotary angles that begin at first_position (≤ 2^28). */
+int gm_session_create_at(gm_engine *e, uint32_t ctx, uint32_t first_position, gm_session **out, gemma_error *error);
 void gm_session_destroy(gm_session *s);
 void **gm_session_owner(gm_session *s);
 const gemma_error *gm_session_error(const gm_session *s);
 uint32_t gm_session_position(const gm_session *s);
 uint32_t gm_session_room(const gm_session *s);
 size_t gm_session_ids(const gm_session *s, uint32_t from, int32_t *ids, size_t n_cap);
-int gm_session_feed(gm_session *s, const int32_t *ids, size_t n, const gemma_feed_options *options);
+int gm_session_feed(gm_session *s, const int32_t *ids, size_t n,
+                    const gemma_feed_options *options); /* NULL: defaults */
 int gm_session_rewind(gm_session *s, uint32_t position);
 int gm_session_mark(gm_session *s);
 int gm_session_unmark(gm_session *s, uint32_t position);
@@ -51,7 +55,8 @@ const float *gm_step_score(const gm_step *t, uint32_t row);
 const float *gm_step_logits(const gm_step *t, uint32_t row, uint32_t *n_vocab);
 const float *gm_step_hidden(const gm_step *t, uint32_t row, uint32_t *n_embd);
 
-/* Draws from a row's results with what the sampler needs: candidates or the row. *log_prob may be NULL. STATE. */
+/* Draws from a row's results with what the sampler needs: candidates or the row. *log_prob may be NULL. STATE (the row
+ * has not what the sampler needs, or no id is allowed); NOMEM (the first draw from a row takes the sampler's memory). */
 int gm_step_draw(const gm_step *t, uint32_t row, gm_sampler *sampler, int32_t *id, float *log_prob);
 
 /* The session, sampler and tokenizer outlive it. options must have been read (size checked). */

@@ -157,4 +157,58 @@ static inline void cancel_init(gemma_cancel *c)
     atomic_init(&c->raised, 0);
 }
 
+/* ---- a little less to write ---- */
+
+static inline void feed(gm_session *s, const int32_t *ids, size_t n)
+{
+    if (gm_session_feed(s, ids, n, NULL)) fail_msg("%s", gm_session_error(s)->message);
+}
+
+static inline int add(gm_step *t, gm_session *s, int32_t token, uint32_t want)
+{
+    gemma_row row = { .size = sizeof row, .token = token, .target = token, .want = want };
+    return gm_step_add(t, s, &row, NULL);
+}
+
+static inline void add_ok(gm_step *t, gm_session *s, int32_t token, uint32_t want)
+{
+    if (add(t, s, token, want)) fail_msg("%s", gm_step_error(t)->message);
+}
+
+static inline void run_step(gm_step *t)
+{
+    assert_int_equal(gm_step_submit(t, NULL), GEMMA_OK);
+    assert_int_equal(gm_step_wait(t, UINT64_MAX), GEMMA_OK);
+}
+
+static inline gm_step *new_step(fixture *f)
+{
+    gm_step *t;
+    assert_int_equal(gm_step_create(f->engine, &t, NULL), GEMMA_OK);
+    return t;
+}
+
+/* The session's pages hold its ids: asked with one more row, which is then taken back. */
+static inline void check_content(fixture *f, gm_session *s)
+{
+    int32_t ids[1024];
+    uint32_t n = gm_session_position(s), n_embd;
+    assert_int_equal(gm_session_ids(s, 0, ids, 1024), n);
+    ids[n] = 7;
+    gm_step *t = new_step(f);
+    add_ok(t, s, 7, GEMMA_WANT_HIDDEN);
+    run_step(t);
+    const float *hidden = gm_step_hidden(t, 0, &n_embd);
+    assert_int_equal(n_embd, FIX_EMBD);
+    assert_int_equal((uint32_t)hidden[1], gm_dummy_history(ids, n + 1) % 65536);
+    gm_step_destroy(t);
+    assert_int_equal(gm_session_rewind(s, n), GEMMA_OK);
+}
+
+static inline void check_message(const gemma_error *error, int code, const char *part)
+{
+    assert_int_equal(error->code, code);
+    if (!strstr(error->message, part)) fail_msg("\"%s\" has no \"%s\"", error->message, part);
+}
+
 #endif
