@@ -126,7 +126,7 @@ static void print_result(chat *h)
     json_t *line = json_pack("{s:s%,s:s,s:i,s:i,s:f,s:f}", "text", h->answer ? h->answer : "", h->n_answer, "stop",
                              stop_names[h->stop], "n_prompt", h->n_prompt, "n_gen", h->n_gen, "prompt_s", h->prompt_s,
                              "gen_s", h->gen_s);
-    json_dumpf(line, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
+    json_dumpf(line, stdout, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(6));
     putchar('\n');
     fflush(stdout);
     json_decref(line);

@@ -72,7 +72,7 @@ static int run(const cli *c, bool decoding)
         json_t *result = decoding ? decode(c, line) : encode(c, line);
         json_decref(line);
         if (!result) return cli_fail(c, "line %zu stopped the run", number);
-        json_dumpf(result, stdout, JSON_COMPACT);
+        json_dumpf(result, stdout, JSON_COMPACT | JSON_ENSURE_ASCII); /* a line stays one line for every reader */
         putchar('\n');
         json_decref(result);
     }
