@@ -15,6 +15,7 @@ uint64_t gm_step_block_layout(const gm_step_limits *l, void *base, gm_step_block
 {
     gm_step_block b = { 0 };
     uint64_t at = 0;
+    b.counts = take(base, &at, 16, sizeof *b.counts);
     b.token = take(base, &at, l->max_rows, sizeof *b.token);
     b.position = take(base, &at, l->max_rows, sizeof *b.position);
     b.angle = take(base, &at, l->max_rows, sizeof *b.angle);
@@ -158,7 +159,7 @@ static int check_span(const char *what, uint32_t index, const gm_span *span, uin
 static int check_scratch(const gm_backend *be, const gm_exec_desc *d, gemma_error *error)
 {
     const gm_program *p = d->program;
-    uint64_t have = d->scratch ? d->scratch->n_bytes : 0, work = be->fns->workspace_bytes(be, p);
+    uint64_t have = d->scratch ? d->scratch->n_bytes : 0, work = be->fns->workspace_bytes(be, p, &d->limits);
     if (d->workspace_offset % 64 || d->workspace_offset > have || work > have - d->workspace_offset)
         return gm_fail(error, GEMMA_E_INTERNAL, "a workspace of %llu bytes at %llu is beyond the scratch of %llu",
                        (unsigned long long)work, (unsigned long long)d->workspace_offset, (unsigned long long)have);

@@ -33,6 +33,8 @@ typedef struct gm_candidate {
  * results read after wait. Arrays are as long as the plan's limits say. */
 typedef struct gm_step_block {
     uint32_t n_rows, n_wanted, n_copies;
+    uint32_t *
+        counts; /* [16] at the block's start: a backend's own, for n_rows and the like; all up to `candidates` is input */
     /* rows [max_rows] */
     int32_t *token;
     uint32_t *position;
@@ -95,7 +97,7 @@ typedef struct gm_backend_fns {
     /* NULL: can do it; else why not, as a phrase that ends "… is not supported": static storage. */
     const char *(*refuses)(const gm_backend *be, const gm_program *p, const gm_op *op);
     /* Scratch a program needs beyond its slots, a multiple of 64. */
-    uint64_t (*workspace_bytes)(const gm_backend *be, const gm_program *p);
+    uint64_t (*workspace_bytes)(const gm_backend *be, const gm_program *p, const gm_step_limits *limits);
     /* 64-byte aligned (or the device's own alignment if larger), not cleared. NOMEM or DEVMEM. */
     int (*buffer_create)(gm_backend *be, uint32_t heap, uint64_t n_bytes, uint32_t tag, gm_buffer **out,
                          gemma_error *error);

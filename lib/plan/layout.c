@@ -132,6 +132,19 @@ static int place_kv_kind(layout *y, uint32_t kind)
 
 /* ---- scratch and staging ---- */
 
+static void limit_steps(gm_plan *p)
+{
+    const gm_settings *s = &p->settings;
+    p->limits = (gm_step_limits){ .max_rows = s->ubatch,
+                                  .n_tables = s->n_sessions,
+                                  .global_pages = p->kv_shape.n_global ? gm_kv_table_global(&p->kv_shape) : 0,
+                                  .sliding_ring = p->kv_shape.n_sliding ? gm_kv_table_ring(&p->kv_shape) : 0,
+                                  .result_rows = s->logit_rows,
+                                  .n_vocab = p->model->n_vocab,
+                                  .n_embd = p->model->n_embd,
+                                  .max_copies = 2 * s->n_sessions };
+}
+
 static int place_scratch(layout *y)
 {
     gm_plan *p = y->plan;
@@ -149,7 +162,8 @@ static int place_scratch(layout *y)
         gm_delete(p->mem, work);
         p->workspace_offset = gm_max_u64(p->workspace_offset, slots);
         p->peak_slot_bytes = gm_max_u64(p->peak_slot_bytes, peak_bytes);
-        workspace_bytes = gm_max_u64(workspace_bytes, p->backend->fns->workspace_bytes(p->backend, program));
+        workspace_bytes =
+            gm_max_u64(workspace_bytes, p->backend->fns->workspace_bytes(p->backend, program, &p->limits));
     }
     uint64_t n_bytes = p->workspace_offset + workspace_bytes;
     p->scratch = take(y, add_block(y, GEMMA_TAG_SCRATCH), n_bytes, GEMMA_CLASS_SCRATCH);
@@ -159,15 +173,6 @@ static int place_scratch(layout *y)
 static int place_staging(layout *y)
 {
     gm_plan *p = y->plan;
-    const gm_settings *s = &p->settings;
-    p->limits = (gm_step_limits){ .max_rows = s->ubatch,
-                                  .n_tables = s->n_sessions,
-                                  .global_pages = p->kv_shape.n_global ? gm_kv_table_global(&p->kv_shape) : 0,
-                                  .sliding_ring = p->kv_shape.n_sliding ? gm_kv_table_ring(&p->kv_shape) : 0,
-                                  .result_rows = s->logit_rows,
-                                  .n_vocab = p->model->n_vocab,
-                                  .n_embd = p->model->n_embd,
-                                  .max_copies = 2 * s->n_sessions };
     uint64_t n_bytes = gm_step_block_layout(&p->limits, NULL, NULL);
     p->staging = take(y, add_block(y, GEMMA_TAG_STAGING), n_bytes, GEMMA_CLASS_STAGING);
     return gm_layout_ask(p, GEMMA_CLASS_STAGING, -1, n_bytes, 0, y->error);
@@ -217,6 +222,7 @@ static int lay_out(layout *y)
     int rc = emit_programs(y);
     if (rc) return rc;
     shape_kv(p);
+    limit_steps(p);
     rc = place_weights(y);
     if (!rc) rc = place_kv_kind(y, GM_KV_SLIDING);
     if (!rc) rc = place_kv_kind(y, GM_KV_GLOBAL);

@@ -49,7 +49,7 @@ void scene_init(scene *s, gm_op_kind kind, uint32_t n_rows, uint64_t seed)
     for (unsigned i = 0; i < 4; i++) s->op.in[i] = GM_NONE, s->op.w[i] = -1;
     for (unsigned i = 0; i < 3; i++) s->op.out[i] = GM_NONE;
     for (uint32_t r = 0; r < n_rows; r++) {
-        s->position[r] = s->last_seen[r] = r;
+        s->position[r] = s->angle[r] = s->last_seen[r] = r;
         s->token[r] = (int32_t)r;
         s->want[r] = 0;
     }
@@ -259,7 +259,7 @@ static void place_memory(stage *t, const results *r)
         at = gm_align_up(at + (uint64_t)t->slots[i].width * t->program.max_rows * sizeof(float), 64);
     }
     t->workspace_offset = at;
-    at += t->be->fns->workspace_bytes(t->be, &t->program);
+    at += t->be->fns->workspace_bytes(t->be, &t->program, &t->limits);
     ok(t, gm_buffer_create(t->be, 0, at, GEMMA_TAG_SCRATCH, &t->scratch, &t->error));
     if (t->scratch->host) memset(t->scratch->host, 0xff, at); /* NaN: what is read must have been written */
     uint64_t staging = gm_step_block_layout(&t->limits, NULL, NULL);
@@ -286,6 +286,7 @@ static void fill_block(stage *t, const uint32_t *rows, uint32_t n)
         uint32_t r = rows ? rows[i / stride] : i / stride;
         t->block.token[i] = s->token[r];
         t->block.position[i] = s->position[r];
+        t->block.angle[i] = s->angle[r];
         t->block.last_seen[i] = s->last_seen[r];
         t->block.table[i] = 1;
     }

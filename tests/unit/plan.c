@@ -241,7 +241,7 @@ static void check_bill(const gm_plan *p)
         assert_int_equal(p->kv_v[i].offset, p->kv_k[i].offset + n_bytes);
         used[p->kv_k[i].block] += 2 * n_bytes;
     }
-    used[p->scratch.block] += p->workspace_offset + p->backend->fns->workspace_bytes(p->backend, p->programs[0]);
+    used[p->scratch.block] += p->workspace_offset + p->backend->fns->workspace_bytes(p->backend, p->programs[0], &p->limits);
     used[p->staging.block] += gm_step_block_layout(&p->limits, NULL, NULL);
     for (uint32_t i = 0; i < p->n_blocks; i++) assert_int_equal(used[i], p->blocks[i].n_bytes);
     free(used);

@@ -38,8 +38,9 @@ static void cpu_heap(const gm_backend *be, uint32_t heap, gm_heap_state *state)
                               .budget_reported = true };
 }
 
-static uint64_t cpu_workspace_bytes(const gm_backend *be, const gm_program *p)
+static uint64_t cpu_workspace_bytes(const gm_backend *be, const gm_program *p, const gm_step_limits *limits)
 {
+    (void)limits;
     uint64_t most = 0;
     for (uint32_t i = 0; i < p->n_ops; i++)
         most = gm_max_u64(most, gm_cpu_op_work(cpu_of_const(be), p, &p->ops[i]).total_bytes);

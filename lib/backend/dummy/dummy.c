@@ -52,8 +52,9 @@ static const char *dummy_refuses(const gm_backend *be, const gm_program *p, cons
     return gm_dummy_of_const(be)->refusal;
 }
 
-static uint64_t dummy_workspace_bytes(const gm_backend *be, const gm_program *p)
+static uint64_t dummy_workspace_bytes(const gm_backend *be, const gm_program *p, const gm_step_limits *limits)
 {
+    (void)limits;
     (void)p;
     return gm_dummy_of_const(be)->options.workspace_bytes;
 }
