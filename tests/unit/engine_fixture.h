@@ -136,6 +136,13 @@ static inline void fixture_destroy(fixture *f)
     assert_int_equal(fault_mismatches(), 0);
 }
 
+static inline uint32_t pages_in_use(fixture *f)
+{
+    gemma_model_status status;
+    gm_engine_query(f->engine, &status);
+    return status.global_pages - status.global_pages_free + status.sliding_pages - status.sliding_pages_free;
+}
+
 static inline gm_session *fixture_session(fixture *f)
 {
     gm_session *s;

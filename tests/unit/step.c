@@ -1,7 +1,6 @@
 /* Steps of several sessions over the dummy device, and many threads with a session each. */
 #include "engine_fixture.h"
-
-#define FOREVER UINT64_MAX
+#include "session/internal.h"
 
 static void test_step_results(void **state)
 {
@@ -132,8 +131,10 @@ static void test_step_cancelled_and_delayed(void **state)
     gm_step *t = new_step(&f);
     add_ok(t, a, 1, 0);
     add_ok(t, b, 2, GEMMA_WANT_CANDIDATES);
+    uint32_t in_use = pages_in_use(&f);
     assert_int_equal(gm_step_submit(t, &cancel), GEMMA_OK);
     assert_int_equal(gm_step_wait(t, FOREVER), GEMMA_E_CANCELLED);
+    assert_int_equal(pages_in_use(&f), in_use);
     assert_int_equal(gm_session_position(a), 70);
     uint32_t n;
     assert_null(gm_step_candidates(t, 1, &n));
@@ -156,6 +157,25 @@ static void test_step_cancelled_and_delayed(void **state)
     check_content(&f, b);
     gm_session_destroy(a);
     gm_session_destroy(b);
+    fixture_destroy(&f);
+}
+
+static void test_which_program(void **state)
+{
+    (void)state;
+    fixture f;
+    fixture_create(&f, 512, 1);
+    gm_session *s = fixture_session(&f);
+    gm_step *t = new_step(&f);
+    for (uint32_t pattern = 0; pattern < 4; pattern++) {
+        gm_step_clear(t);
+        add_ok(t, s, 1, pattern & 1 ? GEMMA_WANT_CANDIDATES : 0);
+        add_ok(t, s, 1, pattern & 2 ? GEMMA_WANT_CANDIDATES : 0);
+        run_step(t);
+        assert_ptr_equal(f.engine->running_exec, f.engine->execs[pattern == 3 ? GM_PROGRAM_FULL : GM_PROGRAM_CUT]);
+    }
+    gm_step_destroy(t);
+    gm_session_destroy(s);
     fixture_destroy(&f);
 }
 
@@ -284,13 +304,10 @@ static void test_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_step_results),
-        cmocka_unit_test(test_step_refusals),
-        cmocka_unit_test(test_step_of_two_models),
-        cmocka_unit_test(test_step_cancelled_and_delayed),
-        cmocka_unit_test(test_two_steps_at_once),
-        cmocka_unit_test(test_destroy_orders),
-        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_step_results),       cmocka_unit_test(test_step_refusals),
+        cmocka_unit_test(test_step_of_two_models), cmocka_unit_test(test_step_cancelled_and_delayed),
+        cmocka_unit_test(test_which_program),      cmocka_unit_test(test_two_steps_at_once),
+        cmocka_unit_test(test_destroy_orders),     cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
