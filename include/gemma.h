@@ -509,8 +509,9 @@ typedef struct gemma_feed_options {
  * unchanged. CANCELLED, LOST, NOMEM: it stands at the last whole piece. Since 0.1. */
 GEMMA_PUBLIC int gemma_session_feed(gemma_session *session, const int32_t *ids, size_t n,
                                     const gemma_feed_options *options);
-/* Back to a shorter position: within the slack of the longest position reached since the last rewind, or at a mark, or
- * 0. REWIND otherwise, the session unchanged, the sentence names the nearest position below. Since 0.1. */
+/* Back to a shorter position: 0, a mark, or within the slack of the longest position reached since the session last went
+ * back to 0 or to a mark (and not below that mark). REWIND otherwise: the session is unchanged, the sentence names the
+ * nearest position below that can be had. Since 0.1. */
 GEMMA_PUBLIC int gemma_session_rewind(gemma_session *session, uint32_t position);
 /* Pins the window at the present position so that it can be rewound to; the oldest of the session's marks is dropped
  * when the plan's marks are used up by this session alone, else NOPAGES. Since 0.1. */
@@ -587,7 +588,8 @@ typedef struct gemma_sampler_options {
 GEMMA_PUBLIC int gemma_sampler_create(gemma_runtime *runtime, const gemma_sampler_options *options, gemma_sampler **out,
                                       gemma_error *error);
 GEMMA_PUBLIC void gemma_sampler_destroy(gemma_sampler *sampler);
-/* Adds `bias` to the logit of `id` (-INFINITY forbids it); at most 1024 ids. Errors: ARG, NOMEM, SMALL. Since 0.1. */
+/* Adds `bias` to the logit of `id` (-INFINITY forbids it, 0 takes a bias away); at most 1024 ids. Set biases before a
+ * generation is created: they change what its rows must want. Errors: ARG, NOMEM, SMALL. Since 0.1. */
 GEMMA_PUBLIC int gemma_sampler_bias(gemma_sampler *sampler, int32_t id, float bias);
 /* What a row must want for this sampler: CANDIDATES, or LOGITS where 64 candidates would not be exact. */
 GEMMA_PUBLIC uint32_t gemma_sampler_wants(const gemma_sampler *sampler);

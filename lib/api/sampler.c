@@ -45,7 +45,11 @@ uint32_t gemma_sampler_wants(const gemma_sampler *s)
 
 int gemma_sampler_draw(gemma_sampler *s, const gemma_step *step, uint32_t row, int32_t *id, float *log_prob)
 {
-    return s && step && id ? gm_step_draw(step, row, s->sampler, id, log_prob) : GEMMA_E_ARG;
+    if (!s || !step || !id) return GEMMA_E_ARG;
+    uint64_t modes = gm_float_env_set_default();
+    int rc = gm_step_draw(step, row, s->sampler, id, log_prob);
+    gm_float_env_restore(modes);
+    return rc;
 }
 
 int gemma_sampler_accept(gemma_sampler *s, int32_t id)

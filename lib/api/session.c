@@ -27,7 +27,7 @@ int gemma_session_create(gemma_model *model, const gemma_session_options *option
     if (rc) return rc;
     if (!model) return gm_fail(error, GEMMA_E_ARG, "gemma_session_create: model is NULL");
     gemma_session *s = NULL;
-    rc = gm_session_create(model->engine, o.ctx, &s, error);
+    rc = gm_session_create_at(model->engine, o.ctx, o.first_position, &s, error);
     return rc ? rc : adopt(s, model, out, error);
 }
 
