@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { N_PASSES = 15 };
+enum { N_PASSES = 7 };
 static const uint32_t types[] = { GM_Q4_0, GM_Q4_1, GM_Q5_0,   GM_Q5_1,   GM_Q8_0, GM_Q2_K, GM_Q3_K, GM_Q4_K,
                                   GM_Q5_K, GM_Q6_K, GM_IQ4_NL, GM_IQ4_XS, GM_F32,  GM_F16,  GM_BF16 };
 static const uint32_t masks[] = { 0, GM_CPU_AVX2, GM_CPU_AVX2 | GM_CPU_AVX_VNNI, UINT32_MAX };
@@ -55,7 +55,7 @@ static void measure(work *w, size_t set_bytes, uint32_t n_columns)
 
 int main(int argc, char **argv)
 {
-    size_t n = argc > 1 ? strtoul(argv[1], NULL, 10) / 256 * 256 : 2048, small = 8000000, large = 256000000;
+    size_t n = argc > 1 ? strtoul(argv[1], NULL, 10) / 256 * 256 : 2048, small = 8000000, large = argc > 3 ? small : 256000000;
     if (!n) n = 256;
     uint8_t *rows = malloc(large);
     float *x = malloc(n * GM_DOT_COLUMNS * sizeof *x);

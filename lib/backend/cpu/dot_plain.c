@@ -1,15 +1,18 @@
 /* The plain C level: loops that a compiler turns into the SIMD every processor of its kind has (SSE2, NEON). */
 #include "backend/cpu/dot.h"
 
-/* ---- 32 bytes ---- */
+/* ---- 32 bytes, held as 16 bits: what SSE2 multiplies ---- */
 typedef struct bytes {
-    uint8_t b[32];
+    int16_t b[32];
 } bytes;
 
+/* As signed bytes; field() gives the same bits of unsigned ones. */
 GM_INLINE bytes load(const void *p)
 {
+    int8_t q[32];
+    memcpy(q, p, sizeof q);
     bytes r;
-    memcpy(r.b, p, sizeof r.b);
+    for (int i = 0; i < 32; i++) r.b[i] = q[i];
     return r;
 }
 
@@ -25,39 +28,43 @@ GM_INLINE bytes nibbles(const uint8_t *p)
 GM_INLINE bytes ones(void)
 {
     bytes r;
-    memset(r.b, 1, sizeof r.b);
+    for (int i = 0; i < 32; i++) r.b[i] = 1;
     return r;
 }
 
+/* (v >> shift) & mask, of bits below 8. */
 GM_INLINE bytes field(bytes v, int shift, int mask)
 {
-    for (int i = 0; i < 32; i++) v.b[i] = (uint8_t)(v.b[i] >> shift & mask);
+    for (int i = 0; i < 32; i++) v.b[i] = (int16_t)(v.b[i] >> shift & mask);
     return v;
 }
 
-/* low + (high << shift), which stays below 256. */
+/* low | high << shift, which stays below 128. */
 GM_INLINE bytes join(bytes low, bytes high, int shift)
 {
-    for (int i = 0; i < 32; i++) low.b[i] = (uint8_t)(low.b[i] | high.b[i] << shift);
+    for (int i = 0; i < 32; i++) low.b[i] = (int16_t)(low.b[i] | high.b[i] << shift);
     return low;
 }
 
 GM_INLINE bytes less(bytes v, int n)
 {
-    for (int i = 0; i < 32; i++) v.b[i] = (uint8_t)(v.b[i] - n);
+    for (int i = 0; i < 32; i++) v.b[i] = (int16_t)(v.b[i] - n);
     return v;
 }
 
-/* Adds n to the bytes whose bit is set. */
+/* Adds n to the elements whose bit is set. (SSE2 has no shift that differs by lane.) */
 GM_INLINE bytes add_where(bytes v, uint32_t bits, int n)
 {
-    for (int i = 0; i < 32; i++) v.b[i] = (uint8_t)(v.b[i] + (bits >> i & 1 ? n : 0));
+    static const uint16_t bit[16] = { 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768 };
+    uint16_t first = (uint16_t)bits, last = (uint16_t)(bits >> 16);
+    for (int i = 0; i < 16; i++) v.b[i] = (int16_t)(v.b[i] + (first & bit[i] ? n : 0));
+    for (int i = 0; i < 16; i++) v.b[i + 16] = (int16_t)(v.b[i + 16] + (last & bit[i] ? n : 0));
     return v;
 }
 
 GM_INLINE bytes look_up(const int8_t table[16], bytes index)
 {
-    for (int i = 0; i < 32; i++) index.b[i] = (uint8_t)table[index.b[i] & 15];
+    for (int i = 0; i < 32; i++) index.b[i] = table[index.b[i] & 15];
     return index;
 }
 
@@ -68,19 +75,30 @@ typedef struct lanes {
 
 GM_INLINE lanes halves(float first, float last) { return (lanes){ { first, last } }; }
 GM_INLINE lanes same(float v) { return halves(v, v); }
+GM_INLINE lanes sum_of(lanes a, lanes b) { return halves(a.v[0] + b.v[0], a.v[1] + b.v[1]); }
 GM_INLINE float total(lanes a) { return a.v[0] + a.v[1]; }
+
+GM_NOT_INLINE int32_t dot_16(const int16_t w[16], const int8_t q[16])
+{
+    int32_t sum = 0;
+    for (int i = 0; i < 16; i++) sum += w[i] * q[i];
+    return sum;
+}
 
 /* Exact: at most 16 × 128 × 127. */
 GM_INLINE lanes dot_signed(bytes w, const int8_t q[32])
 {
-    int32_t first = 0, last = 0;
-    for (int i = 0; i < 16; i++) first += (int8_t)w.b[i] * q[i];
-    for (int i = 16; i < 32; i++) last += (int8_t)w.b[i] * q[i];
-    return halves((float)first, (float)last);
+    return halves((float)dot_16(w.b, q), (float)dot_16(w.b + 16, q + 16));
 }
 
-/* For weights up to 127. */
+/* For weights of 0 … 127. */
 GM_INLINE lanes dot_unsigned(bytes w, const int8_t q[32]) { return dot_signed(w, q); }
+
+/* Small scales: out[j] = d × (byte j of codes, signed, less n). */
+GM_INLINE void spread(uint64_t codes, int n, float d, float out[8])
+{
+    for (int j = 0; j < 8; j++) out[j] = d * (float)((int8_t)(codes >> 8 * j) - n);
+}
 
 GM_INLINE lanes scaled(lanes a, float by) { return halves(a.v[0] * by, a.v[1] * by); }
 

@@ -55,6 +55,7 @@ GM_INLINE lanes halves(float first, float last)
     return _mm256_blend_ps(_mm256_set1_ps(first), _mm256_set1_ps(last), 0xf0);
 }
 
+GM_INLINE lanes sum_of(lanes a, lanes b) { return _mm256_add_ps(a, b); }
 GM_INLINE float total(lanes a)
 {
     __m128 v = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
@@ -80,6 +81,13 @@ GM_INLINE lanes dot_unsigned(bytes w, const int8_t q[32]) { return dot_bytes(w, 
 GM_INLINE lanes dot_signed(bytes w, const int8_t q[32])
 {
     return dot_bytes(_mm256_abs_epi8(w), _mm256_sign_epi8(load(q), w));
+}
+
+GM_INLINE void spread(uint64_t codes, int n, float d, float out[8])
+{
+    __m256i wide = _mm256_cvtepi8_epi32(_mm_cvtsi64_si128((int64_t)codes));
+    __m256 v = _mm256_cvtepi32_ps(_mm256_sub_epi32(wide, _mm256_set1_epi32(n)));
+    _mm256_storeu_ps(out, _mm256_mul_ps(v, _mm256_set1_ps(d)));
 }
 
 GM_INLINE lanes scaled(lanes a, float by) { return _mm256_mul_ps(a, _mm256_set1_ps(by)); }
