@@ -1,0 +1,229 @@
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#include "common.glsl"
+
+layout(constant_id = 1) const uint HEAD = 256;
+layout(constant_id = 2) const uint KV_TYPE = 1;
+layout(constant_id = 3) const uint HEADS = 4;
+
+layout(binding = 1, std430) readonly buffer q_rows { float q[]; };
+layout(binding = 2, std430) readonly buffer k_pages { uint k_words[]; };
+layout(binding = 2, std430) readonly buffer k_pages4 { uvec4 k_words4[]; };
+layout(binding = 3, std430) readonly buffer v_pages { uint v_words[]; };
+layout(binding = 4, std430) writeonly buffer out_rows { float result[]; };
+layout(binding = 5, std430) writeonly buffer partial_rows { float partials[]; };
+
+layout(push_constant) uniform push_block
+{
+    PUSH_HEAD;
+    uint count_at, wanted_at, position_at, last_at, table_at, tables_at, table_stride, table_first, ring;
+    uint n_head, n_kv, q_stride, out_stride, window, n_splits;
+} push;
+
+#include "common/kv.glsl"
+
+// Scores: LANES invocations share a key, and each takes every LANES-th quad (4 words) of its line for KEYS keys.
+#define LANES 4u
+const uint QUADS = (HEAD_WORDS + 3u) / 4u;
+const uint KEY_STEP = GROUP / LANES;
+const uint KEYS = PAGE / KEY_STEP;
+// Values: COLUMNS invocations share a line, WORDS words each; SLICES such sets take turns at quads of keys.
+const uint COLUMNS_WISHED = HEAD_WORDS > 128u ? 256u : HEAD_WORDS > 64u ? 128u : HEAD_WORDS > 32u ? 64u : 32u;
+const uint COLUMNS = COLUMNS_WISHED < GROUP ? COLUMNS_WISHED : GROUP;
+const uint WORDS = (HEAD_WORDS + COLUMNS - 1u) / COLUMNS;
+const uint SLICES = GROUP / COLUMNS;
+// Softmax: TEAM invocations share a head, TEAM_KEYS keys each.
+const uint TEAM = GROUP / HEADS < 16u ? GROUP / HEADS : 16u;
+const uint TEAM_KEYS = (PAGE + TEAM - 1u) / TEAM;
+
+const uint QUERY_QUADS = QUADS * (KV_TYPE == KV_F16 ? 2u : 1u);
+const uint SCORES = HEADS * PAGE * LANES;
+
+shared vec4 query[HEADS * QUERY_QUADS];                       // zeros behind HEAD
+shared float scores[SCORES > 2u * GROUP ? SCORES : 2u * GROUP]; // [HEADS][PAGE][LANES]; then weights [HEADS][PAGE]
+shared float team_values[HEADS * TEAM];
+shared float rescale[HEADS]; // of what is summed already
+
+vec2 acc[HEADS * WORDS]; // sums of weight x value: the two values of an F16 word, or x alone
+
+void load_query(uint r, uint h)
+{
+    uint at = push.off[1] + r * push.q_stride + h * HEAD;
+    for (uint i = gl_LocalInvocationIndex; i < HEADS * QUERY_QUADS; i += GROUP) {
+        uint g = i / QUERY_QUADS, first = 4u * (i % QUERY_QUADS);
+        vec4 quad = vec4(0.0);
+        for (uint j = 0u; j < 4u; j++)
+            if (first + j < HEAD) quad[j] = q[at + g * HEAD + first + j];
+        query[i] = quad;
+    }
+}
+
+uvec4 key_quad(uint line, uint quad)
+{
+    if (HEAD_WORDS % 4u == 0u) return k_words4[line / 4u + quad];
+    uvec4 words = uvec4(0u);
+    for (uint j = 0u; j < 4u; j++)
+        if (4u * quad + j < HEAD_WORDS) words[j] = k_words[line + 4u * quad + j];
+    return words;
+}
+
+// Parts of q . k of the keys first <= key < end of a page whose first line is at `page`.
+void add_scores(uint page, uint first, uint end)
+{
+    uint lane = gl_LocalInvocationIndex % LANES, key = gl_LocalInvocationIndex / LANES;
+    float sums[HEADS * KEYS];
+    for (uint i = 0u; i < HEADS * KEYS; i++) sums[i] = 0.0;
+    for (uint quad = lane; quad < QUADS; quad += LANES) {
+        uvec4 words[KEYS];
+        for (uint n = 0u; n < KEYS; n++) {
+            uint at = key + n * KEY_STEP;
+            words[n] = uvec4(0u);
+            if (at >= first && at < end) words[n] = key_quad(page + at * HEAD_WORDS, quad);
+        }
+        if (KV_TYPE == KV_F16) {
+            for (uint g = 0u; g < HEADS; g++) {
+                vec4 low = query[g * QUERY_QUADS + 2u * quad], high = query[g * QUERY_QUADS + 2u * quad + 1u];
+                for (uint n = 0u; n < KEYS; n++)
+                    sums[g * KEYS + n] += dot(low, vec4(unpackHalf2x16(words[n].x), unpackHalf2x16(words[n].y))) +
+                                          dot(high, vec4(unpackHalf2x16(words[n].z), unpackHalf2x16(words[n].w)));
+            }
+        } else {
+            for (uint g = 0u; g < HEADS; g++)
+                for (uint n = 0u; n < KEYS; n++)
+                    sums[g * KEYS + n] += dot(query[g * QUERY_QUADS + quad], uintBitsToFloat(words[n]));
+        }
+    }
+    for (uint g = 0u; g < HEADS; g++)
+        for (uint n = 0u; n < KEYS; n++) scores[(g * PAGE + key + n * KEY_STEP) * LANES + lane] = sums[g * KEYS + n];
+}
+
+// Scores to weights exp(score - top) of the keys first <= key < end; `top` and `sum` are those of the invocation's head,
+// the sum over the invocation's own keys. Keys outside get weight 0.
+void add_weights(uint first, uint end, inout float top, inout float sum)
+{
+    uint g = gl_LocalInvocationIndex / TEAM, member = gl_LocalInvocationIndex % TEAM;
+    float mine[TEAM_KEYS], best = LOWEST;
+    if (g < HEADS) {
+        for (uint n = 0u; n < TEAM_KEYS; n++) {
+            uint key = member + n * TEAM, at = (g * PAGE + min(key, PAGE - 1u)) * LANES;
+            mine[n] = (scores[at] + scores[at + 1u]) + (scores[at + 2u] + scores[at + 3u]);
+            if (key >= first && key < end) best = max(best, mine[n]);
+        }
+        team_values[g * TEAM + member] = best;
+    }
+    barrier();
+    if (g < HEADS) {
+        float before = top;
+        for (uint k = 0u; k < TEAM; k++) top = max(top, team_values[g * TEAM + k]);
+        float by = before == LOWEST ? 0.0 : exp(before - top);
+        sum *= by;
+        for (uint n = 0u; n < TEAM_KEYS; n++) {
+            uint key = member + n * TEAM;
+            float weight = key >= first && key < end ? exp(mine[n] - top) : 0.0;
+            sum += weight;
+            if (key < PAGE) scores[g * PAGE + key] = weight;
+        }
+        if (member == 0u) rescale[g] = by;
+    }
+    barrier();
+}
+
+// acc = acc x rescale + weights x values of the keys first <= key < end.
+void add_values(uint page, uint first, uint end)
+{
+    uint column = gl_LocalInvocationIndex % COLUMNS, slice = gl_LocalInvocationIndex / COLUMNS;
+    for (uint g = 0u; g < HEADS; g++)
+        for (uint n = 0u; n < WORDS; n++) acc[g * WORDS + n] *= rescale[g];
+    for (uint key = (first & ~3u) + 4u * slice; key < end; key += 4u * SLICES) {
+        vec2 values[4u * WORDS];
+        for (uint k = 0u; k < 4u; k++)
+            for (uint n = 0u; n < WORDS; n++) {
+                uint at = column + n * COLUMNS, word = 0u;
+                if (key + k >= first && key + k < end && at < HEAD_WORDS)
+                    word = v_words[page + (key + k) * HEAD_WORDS + at];
+                values[k * WORDS + n] = KV_TYPE == KV_F16 ? unpackHalf2x16(word) : vec2(uintBitsToFloat(word), 0.0);
+            }
+        for (uint g = 0u; g < HEADS; g++)
+            for (uint k = 0u; k < 4u; k++) {
+                float weight = scores[g * PAGE + key + k];
+                for (uint n = 0u; n < WORDS; n++) acc[g * WORDS + n] += weight * values[k * WORDS + n];
+            }
+    }
+}
+
+// The sum of a head over its team.
+float team_sum(uint g)
+{
+    float sum = team_values[g * TEAM];
+    for (uint k = 1u; k < TEAM; k++) sum += team_values[g * TEAM + k];
+    return sum;
+}
+
+void store(uint at, uint word, vec2 values, bool whole)
+{
+    uint i = KV_TYPE == KV_F16 ? at + 2u * word : at + word;
+    if (whole) {
+        result[i] = values.x;
+        if (KV_TYPE == KV_F16) result[i + 1u] = values.y;
+    } else {
+        partials[i] = values.x;
+        if (KV_TYPE == KV_F16) partials[i + 1u] = values.y;
+    }
+}
+
+// A split of HEADS heads of a row: sums over slices, to `out` or to the partial results.
+void write_out(uint r, uint h, uint split, float top, float sum)
+{
+    uint tid = gl_LocalInvocationIndex, column = tid % COLUMNS;
+    if (tid < HEADS * TEAM) team_values[tid] = sum;
+    bool whole = push.n_splits == 1u;
+    for (uint g = 0u; g < HEADS; g++) {
+        uint at = whole ? push.off[4] + r * push.out_stride + (h + g) * HEAD
+                        : push.off[5] + ((r * push.n_head + h + g) * push.n_splits + split) * (HEAD + 4u);
+        for (uint n = 0u; n < WORDS; n++) {
+            vec2 values = acc[g * WORDS + n];
+            barrier();
+            if (SLICES > 1u) {
+                scores[2u * tid] = values.x;
+                scores[2u * tid + 1u] = values.y;
+                barrier();
+                for (uint s = 1u; s < SLICES; s++)
+                    values += vec2(scores[2u * (column + s * COLUMNS)], scores[2u * (column + s * COLUMNS) + 1u]);
+            }
+            float l = team_sum(g);
+            if (whole) values = l == 0.0 ? vec2(0.0) : values / l;
+            uint word = column + n * COLUMNS;
+            if (tid < COLUMNS && word < HEAD_WORDS) store(whole ? at : at + 4u, word, values, whole);
+        }
+        if (!whole && tid == g * TEAM) {
+            partials[at] = top;
+            partials[at + 1u] = team_sum(g);
+        }
+    }
+}
+
+void main()
+{
+    uint h = gl_WorkGroupID.x * HEADS, split = gl_WorkGroupID.y, r = gl_WorkGroupID.z;
+    if (r >= STEP(push.count_at)) return;
+    uint row = step_row_of(push.wanted_at, r), table = STEP(push.table_at + row), kv_head = h / (push.n_head / push.n_kv);
+    uint position = STEP(push.position_at + row), end = STEP(push.last_at + row) + 1u, first = 0u;
+    if (push.window > 0u && position >= push.window) first = position - push.window + 1u;
+    uint page_first = first / PAGE, n_pages = first < end ? (end - 1u) / PAGE - page_first + 1u : 0u;
+    uint page_end = page_first + (split + 1u) * n_pages / push.n_splits;
+
+    load_query(r, h);
+    for (uint i = 0u; i < HEADS * WORDS; i++) acc[i] = vec2(0.0);
+    float top = LOWEST, sum = 0.0;
+    barrier();
+    for (uint e = page_first + split * n_pages / push.n_splits; e < page_end; e++) {
+        uint page = page_words(table, e, kv_head);
+        uint from = max(first, e * PAGE) - e * PAGE, to = min(end, e * PAGE + PAGE) - e * PAGE;
+        add_scores(push.off[2] + page, from, to);
+        barrier();
+        add_weights(from, to, top, sum);
+        add_values(push.off[3] + page, from, to);
+        barrier();
+    }
+    write_out(r, h, split, top, sum);
+}
