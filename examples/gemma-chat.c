@@ -121,6 +121,7 @@ static void print_result(chat *h)
 {
     if (!h->c.json) {
         putchar('\n');
+        fflush(stdout); /* before the speeds on stderr */
         return;
     }
     json_t *line = json_pack("{s:s%,s:s,s:i,s:i,s:f,s:f}", "text", h->answer ? h->answer : "", h->n_answer, "stop",
