@@ -1,0 +1,73 @@
+/* Bytes into and out of buffers: straight where the CPU sees them, else in pieces by way of host memory. */
+#include "backend/vulkan/device.h"
+
+#define PIECE ((uint64_t)8 << 20)
+
+static int begin(gm_vk *vk, gemma_error *error)
+{
+    gm_buffer *b = NULL;
+    if (vk->upload) return GEMMA_OK;
+    int rc = gm_vk_buffer_create(&vk->base, vk->caps.n_heaps - 1, PIECE, GEMMA_TAG_STAGING, &b, error);
+    if (!rc) vk->upload = (gm_vk_buffer *)b;
+    return rc;
+}
+
+void gm_vk_upload_end(gm_vk *vk)
+{
+    if (vk->upload) gm_vk_buffer_destroy(&vk->upload->base);
+    vk->upload = NULL;
+}
+
+static int copy(gm_vk *vk, VkBuffer from, VkBuffer to, const VkBufferCopy *region, gemma_error *error)
+{
+    VkCommandBufferBeginInfo info = { .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+                                      .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT };
+    VkMemoryBarrier barrier = { .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+                                .srcAccessMask = VK_ACCESS_MEMORY_WRITE_BIT,
+                                .dstAccessMask = VK_ACCESS_MEMORY_READ_BIT | VK_ACCESS_MEMORY_WRITE_BIT };
+    VkPipelineStageFlags work = VK_PIPELINE_STAGE_TRANSFER_BIT | VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT;
+    VkCommandBuffer c = vk->transfer;
+    uint64_t value = 0;
+    VkResult r = vk->fn.BeginCommandBuffer(c, &info);
+    if (r) return gm_vk_check(vk, r, "vkBeginCommandBuffer", error);
+    vk->fn.CmdPipelineBarrier(c, work, work, 0, 1, &barrier, 0, NULL, 0, NULL);
+    vk->fn.CmdCopyBuffer(c, from, to, 1, region);
+    vk->fn.CmdPipelineBarrier(c, VK_PIPELINE_STAGE_TRANSFER_BIT, work | VK_PIPELINE_STAGE_HOST_BIT, 0, 1, &barrier, 0,
+                              NULL, 0, NULL);
+    r = vk->fn.EndCommandBuffer(c);
+    if (r) return gm_vk_check(vk, r, "vkEndCommandBuffer", error);
+    int rc = gm_vk_submit(vk, &c, 1, &value, error);
+    return rc ? rc : gm_vk_wait(vk, value, UINT64_MAX, error);
+}
+
+int gm_vk_buffer_write(gm_buffer *buffer, uint64_t offset, const void *src, uint64_t n, gemma_error *error)
+{
+    gm_vk *vk = gm_vk_of(buffer->backend);
+    if (buffer->host) {
+        memcpy((char *)buffer->host + offset, src, (size_t)n);
+        return GEMMA_OK;
+    }
+    int rc = begin(vk, error);
+    for (uint64_t at = 0; at < n && !rc; at += PIECE) {
+        VkBufferCopy region = { .dstOffset = offset + at, .size = gm_min_u64(PIECE, n - at) };
+        memcpy(vk->upload->base.host, (const char *)src + at, (size_t)region.size);
+        rc = copy(vk, vk->upload->handle, ((gm_vk_buffer *)buffer)->handle, &region, error);
+    }
+    return rc;
+}
+
+int gm_vk_buffer_read(gm_buffer *buffer, uint64_t offset, void *dst, uint64_t n, gemma_error *error)
+{
+    gm_vk *vk = gm_vk_of(buffer->backend);
+    if (buffer->host) {
+        memcpy(dst, (const char *)buffer->host + offset, (size_t)n);
+        return GEMMA_OK;
+    }
+    int rc = begin(vk, error);
+    for (uint64_t at = 0; at < n && !rc; at += PIECE) {
+        VkBufferCopy region = { .srcOffset = offset + at, .size = gm_min_u64(PIECE, n - at) };
+        rc = copy(vk, ((gm_vk_buffer *)buffer)->handle, vk->upload->handle, &region, error);
+        if (!rc) memcpy((char *)dst + at, vk->upload->base.host, (size_t)region.size);
+    }
+    return rc;
+}
