@@ -1,8 +1,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
-
-#define WANT_HIDDEN 4u
+#include "common/want.glsl"
 
 layout(binding = 1, std430) readonly buffer x_rows { float x[]; };
 layout(binding = 3, std430) writeonly buffer hidden_rows { float hidden[]; };
