@@ -36,7 +36,6 @@ enum { BARE = 0, FACTORS = 1, WITH_NEXT = 2 };  /* NORM, ROPE, NORM_ADD: bits */
 #define SMALL_BLOCK(t)                                                                                                 \
     { OP(MATMUL, t, 1), .n_in = 32, .n_out = { 1 } }, { OP(MATMUL, t, 63), .n_in = 64, .n_out = { 17, 3, 40 } },       \
         { OP(MATMUL, t, 64), .n_in = 640, .n_out = { 33 } },                                                           \
-        { OP(MATMUL, t, 1), .n_in = 2112, .n_out = { 2051 }, .variant = GEGLU },                                       \
     {                                                                                                                  \
         OP(MATMUL, t, 5), .n_in = 2112, .n_out = { 18, 2 }                                                             \
     }
@@ -66,6 +65,9 @@ static const op_case table[] = {
     MATRIX(GM_Q5_K),
     MATRIX(GM_Q6_K),
     MATRIX(GM_IQ4_XS),
+    { OP(MATMUL, GM_F32, 1), .n_in = 2112, .n_out = { 2051 } },
+    { OP(MATMUL, GM_Q8_0, 1), .n_in = 2112, .n_out = { 2051 }, .variant = GEGLU },
+    { OP(MATMUL, GM_Q4_0, 2), .n_in = 2112, .n_out = { 2051 } },
     { OP(MATMUL, GM_F32, 3), .n_in = 37, .n_out = { 5 } },
     { OP(MATMUL, GM_F16, 2), .n_in = 1, .n_out = { 2 } },
     { OP(HEAD, GM_Q8_0, 1), .n_in = 640, .n_out = { 5000, 3 }, .variant = CAP },
@@ -172,7 +174,7 @@ static void make_rows(const op_case *c, scene *s)
             ((float *)(void *)s->weights[0])[j] = 1e30f;
             s->w[0][j] = (double)1e30f;
         }
-        for (uint32_t r = 0; r < s->n_rows; r++) s->position[r] = s->last_seen[r] = r * r * 40 + (r % 3) * 90001;
+        for (uint32_t r = 0; r < s->n_rows; r++) s->angle[r] = r * r * 40 + (r % 3) * 90001;
     } else {
         scene_input(s, 0, c->n_in);
         s->op.rows = GM_ROWS_WANTED;

@@ -1,7 +1,10 @@
 #include "conform/naive.h"
 
 #include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
 #include <stdlib.h>
+#include <cmocka.h>
 
 #define U 0x1p-24 /* half a unit in the last place of 1 */
 
@@ -45,7 +48,8 @@ static expected row_dot(const scene *s, precision p, unsigned w, uint64_t row, c
 static double *doubles(const float *x, uint32_t n)
 {
     double *d = malloc(n * sizeof *d);
-    for (uint32_t i = 0; d && i < n; i++) d[i] = (double)x[i];
+    assert_non_null(d);
+    for (uint32_t i = 0; i < n; i++) d[i] = (double)x[i];
     return d;
 }
 
@@ -93,7 +97,7 @@ static void norm_add(const scene *s, precision p, unsigned o, uint32_t r, expect
 {
     uint32_t n = s->op.width;
     norm(s, p, r, e);
-    double *x = malloc(n * sizeof *x), by = s->w[1] ? s->w[1][0] : 1, most = 0;
+    double *x = calloc(n, sizeof *x), by = s->w[1] ? s->w[1][0] : 1, most = 0;
     for (uint32_t i = 0; i < n; i++) {
         double base = (double)input(s, 1, r)[i];
         e[i].error = (e[i].error + p.slack * U * 4 * (fabs(base) + fabs(e[i].value))) * fabs(by);
@@ -134,14 +138,15 @@ static void table_row(const scene *s, uint32_t r, expected *e)
     }
 }
 
-static void rope(const scene *s, uint32_t r, expected *e)
+static void rope(const scene *s, precision p, uint32_t r, expected *e)
 {
     uint32_t half = s->op.width / 2;
+    double off = p.coarse_angles ? 5 * U : U;
     for (uint32_t j = 0; j < half; j++) {
-        double t = s->position[r] * (double)s->op.scale * pow(s->op.base, -2.0 * j / s->op.width);
+        double t = s->angle[r] * (double)s->op.scale * pow(s->op.base, -2.0 * j / s->op.width);
         if (s->w[0]) t /= s->w[0][j];
-        e[j] = (expected){ cos(t), U + fabs(t) * 0x1p-50 };
-        e[half + j] = (expected){ sin(t), U + fabs(t) * 0x1p-50 };
+        e[j] = (expected){ cos(t), off + fabs(t) * 0x1p-50 };
+        e[half + j] = (expected){ sin(t), off + fabs(t) * 0x1p-50 };
     }
 }
 
@@ -301,7 +306,7 @@ void naive_output(const scene *s, precision p, unsigned o, uint32_t r, expected 
     switch (s->op.kind) {
     case GM_OP_EMBED:
     case GM_OP_PLE_ROWS: table_row(s, r, e); break;
-    case GM_OP_ROPE: rope(s, r, e); break;
+    case GM_OP_ROPE: rope(s, p, r, e); break;
     case GM_OP_NORM: norm(s, p, r, e); break;
     case GM_OP_MATMUL: matmul(s, p, o, r, e); break;
     case GM_OP_HEADS: heads(s, p, r, e); break;

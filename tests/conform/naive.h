@@ -12,6 +12,7 @@
 typedef struct precision {
     bool packs;
     double slack;
+    bool coarse_angles; /* sines and cosines good to 3e-7, not to the last bit */
 } precision;
 
 /* A value of an output and its bound. */

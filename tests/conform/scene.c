@@ -55,6 +55,29 @@ void scene_init(scene *s, gm_op_kind kind, uint32_t n_rows, uint64_t seed)
     }
 }
 
+/* Random bits for a type that cannot be packed: everything but its f16 scales, which make values of deviation about
+ * 1 / sqrt(n_in). */
+static void random_blocks(scene *s, const gm_format *f, uint8_t *block, uint64_t count, uint32_t n_in)
+{
+    static const int8_t scales[GM_TYPE_LIMIT][2] = {
+        [GM_Q2_K] = { 80, 82 }, [GM_Q3_K] = { 108, 108 }, [GM_Q5_K] = { 0, 2 }
+    };
+    float values[256];
+    for (uint64_t i = 0; i < count * f->block_bytes; i++) block[i] = (uint8_t)scene_random(s);
+    for (uint64_t b = 0; b < count; b++, block += f->block_bytes) {
+        float d = 1;
+        for (int pass = 0; pass < 2; pass++) {
+            uint16_t half = gm_f16_from_f32(d);
+            memcpy(block + scales[f->type][0], &half, 2);
+            memcpy(block + scales[f->type][1], &half, 2);
+            f->unpack(block, values, 1);
+            double squares = 0;
+            for (uint32_t i = 0; i < f->block; i++) squares += (double)values[i] * (double)values[i];
+            d = (float)(1 / sqrt(squares / f->block * n_in));
+        }
+    }
+}
+
 static void keep_weight(scene *s, unsigned i, const float *values)
 {
     const gm_weight_shape *w = &s->shapes[i];
@@ -63,10 +86,10 @@ static void keep_weight(scene *s, unsigned i, const float *values)
     assert_non_null(unpacked);
     s->weights[i] = scene_alloc(gm_row_bytes(w->format, n));
     s->w[i] = scene_alloc(n * sizeof(double));
-    if (w->format->type == GM_F32)
-        memcpy(s->weights[i], values, n * sizeof *values);
-    else
+    if (w->format->pack)
         w->format->pack(values, s->weights[i], n / w->format->block);
+    else
+        random_blocks(s, w->format, s->weights[i], n / w->format->block, w->n_in);
     w->format->unpack(s->weights[i], unpacked, n / w->format->block);
     for (uint64_t k = 0; k < n; k++) s->w[i][k] = (double)unpacked[k];
     free(unpacked);

@@ -17,7 +17,7 @@ typedef struct scene {
     uint32_t n_rows;
     float *in[4]; /* [n_rows][in_width] */
     int32_t token[SCENE_ROWS], target[SCENE_ROWS];
-    uint32_t position[SCENE_ROWS], last_seen[SCENE_ROWS], want[SCENE_ROWS];
+    uint32_t position[SCENE_ROWS], angle[SCENE_ROWS], last_seen[SCENE_ROWS], want[SCENE_ROWS];
     bool wanted_slot; /* HEAD: in0 holds all rows, of which every second is wanted */
     bool in_place;    /* out0 is in0 (HEADS) or in1 (NORM_ADD) */
     gm_kv_layer kv;   /* format NULL: none */

@@ -89,14 +89,14 @@ static void apply_softcap(const gm_cpu_task *t, float *z, uint32_t n)
         for (uint32_t i = 0; i < n; i++) z[i] = cap * tanhf(z[i] / cap);
         return;
     }
-    /* tanh y = 1 - 2 / (exp 2y + 1); beyond ±20 it is ±1. */
-    for (uint32_t i = 0; i < n; i++) {
-        float y = 2 / cap * z[i];
-        y = y < 40 ? y : 40;
-        z[i] = y > -40 ? y : -40;
+    /* tanh y = (1 - e) / (1 + e) with e = exp(-2 y) for y ≥ 0. */
+    float e[256];
+    for (uint32_t at = 0; at < n; at += GM_COUNT(e)) {
+        uint32_t some = gm_min_u32(n - at, GM_COUNT(e));
+        for (uint32_t i = 0; i < some; i++) e[i] = fabsf(z[at + i]) * (-2 / cap);
+        t->k->softmax_exp(e, 0, some);
+        for (uint32_t i = 0; i < some; i++) z[at + i] = copysignf(cap * (1 - e[i]) / (1 + e[i]), z[at + i]);
     }
-    t->k->softmax_exp(z, 0, n);
-    for (uint32_t i = 0; i < n; i++) z[i] = cap - 2 * cap / (z[i] + 1);
 }
 
 static void suppress(const gm_exec *x, float *logits, uint32_t first, uint32_t last)

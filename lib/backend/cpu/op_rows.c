@@ -3,6 +3,12 @@
 
 #include <math.h>
 
+/* The row of a table that stays in the file: it came with the step. */
+static const uint8_t *file_row(const gm_cpu_task *t, const gm_cpu_matrix *w, uint32_t row)
+{
+    return t->block->file_rows + gm_cpu_step_row(t, t->o->op.rows, row) * gm_file_row_stride(w->row_bytes);
+}
+
 void gm_cpu_table_rows(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts)
 {
     (void)phase, (void)part, (void)n_parts;
@@ -15,7 +21,8 @@ void gm_cpu_table_rows(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint
             memset(out, 0, w->n_in * sizeof *out);
             continue;
         }
-        w->format->unpack(w->data + id * w->row_bytes, out, w->n_in / w->format->block);
+        const uint8_t *row = w->data ? w->data + id * w->row_bytes : file_row(t, w, first);
+        w->format->unpack(row, out, w->n_in / w->format->block);
         for (uint32_t i = 0; i < w->n_in; i++) out[i] *= t->o->op.scale;
     }
 }
@@ -26,7 +33,7 @@ void gm_cpu_rope(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n
     uint32_t half = t->o->op.width / 2, first, last;
     const float *factor = gm_cpu_vector(&t->o->w[0]);
     while (gm_cpu_take(t, t->n_rows, 1, &first, &last)) {
-        double position = t->block->position[gm_cpu_step_row(t, t->o->op.rows, first)];
+        double position = t->block->angle[gm_cpu_step_row(t, t->o->op.rows, first)];
         float *out = gm_cpu_row(&t->o->out[0], first);
         for (uint32_t j = 0; j < half; j++) {
             double angle = position * t->o->frequency[j] / (factor ? (double)factor[j] : 1);

@@ -1,0 +1,51 @@
+/* The conformance table on every usable Vulkan device that the loader lists (VK_DRIVER_FILES chooses). */
+#include "conform/cases.h"
+#include "backend/vulkan/vulkan.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+/* Built-in exp and inversesqrt are good to a few units in the last place, and sums have fewer partial sums. */
+static const precision of_kernels = { .packs = false, .slack = 8, .coarse_angles = true };
+
+static void every_device(void **state)
+{
+    (void)state;
+    gm_backend *devices[GM_VULKAN_DEVICES_MAX];
+    uint32_t n, n_checked = 0;
+    gemma_error error = { .size = sizeof error };
+    assert_int_equal(gm_vulkan_enumerate(&scene_mem, NULL, devices, GM_VULKAN_DEVICES_MAX, &n, &error), GEMMA_OK);
+    for (uint32_t i = 0; i < n; i++) {
+        gemma_device_info info = { .size = sizeof info };
+        devices[i]->fns->describe(devices[i], &info);
+        print_message("%s: %s%s%s\n", info.id, info.name, info.usable ? "" : ": ", info.reason);
+        if (info.usable) cases_check(devices[i], of_kernels);
+        n_checked += info.usable;
+    }
+    for (uint32_t i = 0; i < n; i++) gm_backend_destroy(devices[i]);
+    if (!n_checked) print_message("SKIPPED: no Vulkan device: %s\n", error.message);
+    if (!n_checked) skip();
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    gm_mem_init(&scene_mem, NULL);
+    return 0;
+}
+
+static int nothing_left(void **state)
+{
+    (void)state;
+    for (uint32_t tag = 0; tag < GEMMA_TAG_COUNT; tag++)
+        if (gm_mem_live(&scene_mem, tag)) return 1;
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(every_device) };
+    return cmocka_run_group_tests(tests, setup, nothing_left);
+}
