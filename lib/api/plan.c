@@ -118,7 +118,7 @@ int gemma_plan_describe(const gemma_plan *plan, gemma_plan_info *info)
         .logit_rows = s->logit_rows,
         .n_ops = plan->plan->programs[GM_PROGRAM_FULL]->n_ops,
         .fits = plan->plan->fits,
-        .session_bytes = gm_engine_session_bytes(plan->plan),
+        .session_bytes = gm_engine_session_bytes(plan->plan) + sizeof(gm_session_link) + GM_NEW_EXTRA,
         .step_bytes = gm_engine_step_bytes(plan->plan),
     };
     return gm_result_write(info, &full, sizeof full);

@@ -98,6 +98,7 @@ void gm_mem_free(gm_mem *mem, void *block, uint64_t n_bytes, uint32_t tag); /* N
 
 /* Small things: cleared, 16-byte aligned, their size remembered in front of them. NULL when out of memory (n_bytes 0
  * is not: it gives a block of no bytes). */
+#define GM_NEW_EXTRA 16 /* bytes a block of gm_new takes beyond n_bytes */
 void *gm_new(gm_mem *mem, uint64_t n_bytes, uint32_t tag);
 void *gm_new_array(gm_mem *mem, uint64_t n, size_t element_bytes, uint32_t tag); /* checks n × element_bytes */
 /* Grows to n_bytes (new part cleared) and returns the block, perhaps moved; on NULL the old block still stands. */

@@ -6,7 +6,7 @@ typedef struct prefix {
     uint32_t tag;
     uint32_t unused;
 } prefix;
-_Static_assert(sizeof(prefix) == 16, "gm_new's alignment");
+_Static_assert(sizeof(prefix) == GM_NEW_EXTRA, "gm_new's alignment");
 
 static void log_nothing(void *user, uint32_t level, const char *line) { (void)user, (void)level, (void)line; }
 

@@ -8,7 +8,8 @@ static uint64_t bytes_of(uint32_t ctx) { return sizeof(gm_session) + (uint64_t)c
 uint64_t gm_engine_session_bytes(const gm_plan *plan)
 {
     step_sizes sizes = feeder_sizes(plan);
-    return bytes_of(plan->kv_shape.ctx) + gm_step_bytes(plan, &sizes) + gm_kv_seq_bytes(&plan->kv_shape);
+    return bytes_of(plan->kv_shape.ctx) + gm_step_bytes(plan, &sizes) + gm_kv_seq_bytes(&plan->kv_shape) +
+           3 * GM_NEW_EXTRA;
 }
 
 /* With the pages of `parent`, or empty. */

@@ -42,7 +42,7 @@ static step_sizes public_sizes(const gm_plan *plan)
 uint64_t gm_engine_step_bytes(const gm_plan *plan)
 {
     step_sizes sizes = public_sizes(plan);
-    return gm_step_bytes(plan, &sizes);
+    return gm_step_bytes(plan, &sizes) + GM_NEW_EXTRA;
 }
 
 int gm_step_new(gm_engine *e, const step_sizes *sizes, gm_step **out, gemma_error *error)
