@@ -25,11 +25,11 @@ static json_t *heaps_json(const cli *c)
             uint64_t n = gemma_plan_class_bytes(c->plan, h, k);
             if (n) json_object_set_new(classes, gemma_class_name(k), json_integer((json_int_t)n));
         }
-        json_array_append_new(heaps, json_pack("{s:s,s:i,s:i,s:I,s:I,s:I,s:I,s:o}", "device", d.id, "heap", b.heap,
-                                               "pool", b.pool, "budget", (json_int_t)b.budget_bytes, "planned",
-                                               (json_int_t)b.total_bytes, "left",
-                                               (json_int_t)b.budget_bytes - (json_int_t)b.total_bytes, "mapped",
-                                               (json_int_t)b.mapped_bytes, "classes", classes));
+        json_array_append_new(
+            heaps, json_pack("{s:s,s:i,s:i,s:I,s:I,s:I,s:I,s:I,s:o}", "device", d.id, "heap", b.heap, "pool", b.pool,
+                             "budget", (json_int_t)b.budget_bytes, "planned", (json_int_t)b.total_bytes, "left",
+                             (json_int_t)b.budget_bytes - (json_int_t)b.total_bytes, "mapped",
+                             (json_int_t)b.mapped_bytes, "file", (json_int_t)b.file_bytes, "classes", classes));
     }
     return heaps;
 }

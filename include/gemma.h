@@ -346,6 +346,7 @@ typedef struct gemma_bill {
     uint64_t total_bytes;
     uint64_t budget_bytes; /* less headroom */
     uint64_t mapped_bytes; /* weights used in place from the mapped file; not in the total */
+    uint64_t file_bytes;   /* tables that stay in the file, a row read for every token; not in the total */
     char name[64];         /* "CPU · RAM" */
 } gemma_bill;
 

@@ -157,6 +157,9 @@ void cli_print_bill(const cli *c, FILE *to)
             fprintf(to, "; %s left\n", cli_bytes(b.budget_bytes - b.total_bytes));
         else
             fprintf(to, "; %s short\n", cli_bytes(b.total_bytes - b.budget_bytes));
+        if (b.file_bytes)
+            fprintf(to, "  %-20s %11s  stay in the file, a row read for every token\n", "per-layer embedding",
+                    cli_bytes(b.file_bytes));
         if (b.mapped_bytes)
             fprintf(to, "  %-20s %11s  read in place from the mapped file\n", "weights", cli_bytes(b.mapped_bytes));
     }

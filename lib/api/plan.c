@@ -88,6 +88,7 @@ int gemma_plan_bill(const gemma_plan *plan, uint32_t index, gemma_bill *bill)
         .total_bytes = line->total_bytes,
         .budget_bytes = line->budget_bytes,
         .mapped_bytes = line->mapped_bytes,
+        .file_bytes = line->file_bytes,
     };
     for (uint32_t c = GEMMA_CLASS_EMBEDDING; c <= GEMMA_CLASS_NORMS; c++) full.weight_bytes += line->class_bytes[c];
     memcpy(full.name, line->name, sizeof full.name);

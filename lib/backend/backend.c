@@ -21,6 +21,7 @@ uint64_t gm_step_block_layout(const gm_step_limits *l, void *base, gm_step_block
     b.angle = take(base, &at, l->max_rows, sizeof *b.angle);
     b.last_seen = take(base, &at, l->max_rows, sizeof *b.last_seen);
     b.table = take(base, &at, l->max_rows, sizeof *b.table);
+    b.file_rows = take(base, &at, l->max_rows * gm_file_row_stride(l->file_row_bytes), 1);
     b.wanted = take(base, &at, l->max_rows, sizeof *b.wanted);
     b.want = take(base, &at, l->max_rows, sizeof *b.want);
     b.target = take(base, &at, l->max_rows, sizeof *b.target);
@@ -172,6 +173,14 @@ static int check_scratch(const gm_backend *be, const gm_exec_desc *d, gemma_erro
     return GEMMA_OK;
 }
 
+/* A table whose rows come with every step. */
+static bool in_file(const gm_exec_desc *d, uint32_t w)
+{
+    const gm_weight_shape *s = &d->program->weights[w];
+    bool has_place = d->weights[w].buffer || d->weights[w].mapped;
+    return !has_place && d->limits.file_row_bytes && d->limits.file_row_bytes == gm_row_bytes(s->format, s->n_in);
+}
+
 int gm_exec_create(gm_backend *be, const gm_exec_desc *d, gm_exec **out, gemma_error *error)
 {
     *out = NULL;
@@ -184,6 +193,7 @@ int gm_exec_create(gm_backend *be, const gm_exec_desc *d, gm_exec **out, gemma_e
     int rc = check_scratch(be, d, error);
     for (uint32_t w = 0; !rc && w < p->n_weights; w++) {
         const gm_weight_shape *s = &p->weights[w];
+        if (in_file(d, w)) continue;
         rc = check_span("weight", w, &d->weights[w], gm_row_bytes(s->format, s->n_in) * s->n_out * s->n_matrix, error);
     }
     for (uint32_t i = 0; !rc && i < p->n_kv; i++) {

@@ -17,7 +17,8 @@ typedef struct gm_buffer {
     void *host;   /* where the CPU sees it, or NULL */
 } gm_buffer;
 
-/* A place in a buffer, or (buffer NULL) in memory that is not ours: a mapped file. */
+/* A place in a buffer, or (buffer NULL) in memory that is not ours: a mapped file. Both NULL: a table whose rows come
+ * with every step (file_rows of the step block). */
 typedef struct gm_span {
     gm_buffer *buffer;
     uint64_t offset;
@@ -40,7 +41,8 @@ typedef struct gm_step_block {
     uint32_t *position;
     uint32_t *angle; /* for ROPE: position + the session's first_position */
     uint32_t *last_seen;
-    uint32_t *table; /* index of the row's page tables */
+    uint32_t *table;    /* index of the row's page tables */
+    uint8_t *file_rows; /* [max_rows][gm_file_row_stride] a token's row of the table that stays in the file */
     /* wanted rows [max_rows] */
     uint32_t *wanted; /* row index */
     uint32_t *want;   /* GEMMA_WANT_… */
@@ -61,10 +63,12 @@ typedef struct gm_step_block {
 /* Lengths of a step block's arrays. */
 typedef struct gm_step_limits {
     uint32_t max_rows, n_tables, global_pages, sliding_ring, result_rows, n_vocab, n_embd, max_copies;
+    uint32_t file_row_bytes; /* of a table whose rows are read from the file; 0: there is none */
 } gm_step_limits;
 /* Bytes of the block and, with base set, its pointers; base is 64-byte aligned. One function, so that the bill and the
  * block cannot disagree. */
 uint64_t gm_step_block_layout(const gm_step_limits *limits, void *base, gm_step_block *block);
+static inline uint64_t gm_file_row_stride(uint64_t row_bytes) { return gm_align_up(row_bytes, 64); }
 static inline uint32_t gm_table_stride(const gm_step_limits *l) { return l->global_pages + l->sliding_ring; }
 /* For submit, before anything runs: counts and indices within the limits, tokens ≥ 0. INTERNAL with a sentence. */
 int gm_step_block_check(const gm_step_block *block, const gm_step_limits *limits, gemma_error *error);

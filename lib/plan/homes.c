@@ -4,6 +4,7 @@
 typedef struct group { /* weights of one class and layer */
     gemma_placement want;
     bool in_place; /* all of it can be used in the mapped file */
+    bool by_row;   /* a table that is only read row by row; one per plan */
 } group;
 
 static int ask(const gm_plan *plan, const gemma_placement *want, uint32_t *answer, gemma_error *error)
@@ -47,18 +48,27 @@ static group gather(const gm_plan *plan, const gm_gguf *gguf, uint32_t first)
 {
     const gm_weight *w = plan->model->weights;
     group g = { .want = { .size = sizeof g.want, .bytes_class = w[first].bytes_class, .layer = w[first].layer },
-                .in_place = true };
+                .in_place = true,
+                .by_row = w[first].bytes_class == GEMMA_CLASS_PLE };
     for (uint32_t i = first; i < plan->model->n_weights; i++) {
         if (!same_group(&w[first], &w[i])) continue;
         g.want.n_bytes += w[i].n_bytes;
         g.want.read_per_token += w[i].read_per_token;
         g.in_place = g.in_place && usable_in_place(plan, gguf, &w[i]);
     }
-    g.want.n_candidates = g.in_place ? 2 : 1;
+    g.want.n_candidates = g.in_place || g.by_row ? 2 : 1;
     return g;
 }
 
-int gm_layout_homes(const gm_plan *plan, const gm_gguf *gguf, bool *in_file, gemma_error *error)
+/* Candidate 0 is as proposed, candidate 1 the other of file and memory. A table read by row is left in the file. */
+static gm_home home_of(const gm_plan *plan, const group *g, uint32_t answer)
+{
+    bool in_file = plan->settings.mapped || g->by_row;
+    if (g->want.n_candidates == 1 || in_file == (answer == 1)) return GM_HOME_MEMORY;
+    return g->in_place ? GM_HOME_MAPPED : GM_HOME_ROWS;
+}
+
+int gm_layout_homes(const gm_plan *plan, const gm_gguf *gguf, uint8_t *homes, gemma_error *error)
 {
     const gm_model *m = plan->model;
     for (uint32_t i = 0; i < m->n_weights; i++) {
@@ -66,14 +76,13 @@ int gm_layout_homes(const gm_plan *plan, const gm_gguf *gguf, bool *in_file, gem
         uint32_t before = 0, answer;
         while (before < i && !same_group(&w[before], &w[i])) before++;
         if (before < i) {
-            in_file[i] = in_file[before];
+            homes[i] = homes[before];
             continue;
         }
         group g = gather(plan, gguf, i);
         int rc = ask(plan, &g.want, &answer, error);
         if (rc) return rc;
-        /* Candidate 0 is as the settings propose, candidate 1 the other of file and memory. */
-        in_file[i] = g.in_place && plan->settings.mapped != (answer == 1);
+        homes[i] = (uint8_t)home_of(plan, &g, answer);
     }
     return GEMMA_OK;
 }

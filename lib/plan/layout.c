@@ -11,7 +11,7 @@ typedef struct layout {
     const gm_gguf *gguf;
     gemma_error *error;
     gm_bill_line *line;
-    bool *in_file; /* [n_weights] */
+    uint8_t *homes; /* [n_weights] gm_home */
 } layout;
 
 static uint32_t add_block(layout *y, uint32_t tag)
@@ -60,10 +60,16 @@ static int place_weights(layout *y)
 {
     gm_plan *p = y->plan;
     uint32_t block = UINT32_MAX;
-    int rc = gm_layout_homes(p, y->gguf, y->in_file, y->error);
+    int rc = gm_layout_homes(p, y->gguf, y->homes, y->error);
     for (uint32_t i = 0; i < p->model->n_weights && !rc; i++) {
         const gm_weight *w = &p->model->weights[i];
-        if (y->in_file[i]) {
+        if (y->homes[i] == GM_HOME_ROWS) {
+            p->weights[i] = (gm_place){ .block = GM_BLOCK_ROWS };
+            p->limits.file_row_bytes = (uint32_t)(w->n_bytes / w->n_out);
+            y->line->file_bytes += w->n_bytes;
+            continue;
+        }
+        if (y->homes[i] == GM_HOME_MAPPED) {
             p->weights[i] = (gm_place){ .block = GM_BLOCK_FILE, .offset = w->offset };
             y->line->mapped_bytes += w->n_bytes;
             continue;
@@ -215,8 +221,8 @@ static int lay_out(layout *y)
     p->weights = gm_new_array(p->mem, m->n_weights, sizeof *p->weights, GEMMA_TAG_OBJECT);
     p->kv_k = gm_new_array(p->mem, m->n_kv, sizeof *p->kv_k, GEMMA_TAG_OBJECT);
     p->kv_v = gm_new_array(p->mem, m->n_kv, sizeof *p->kv_v, GEMMA_TAG_OBJECT);
-    y->in_file = gm_new(p->mem, m->n_weights, GEMMA_TAG_OBJECT);
-    if (!p->blocks || !p->weights || !p->kv_k || !p->kv_v || !y->in_file)
+    y->homes = gm_new(p->mem, m->n_weights, GEMMA_TAG_OBJECT);
+    if (!p->blocks || !p->weights || !p->kv_k || !p->kv_v || !y->homes)
         return gm_fail_nomem(y->error, "a plan's tables", (uint64_t)m->n_weights * sizeof *p->blocks);
     name_line(y);
     int rc = emit_programs(y);
@@ -248,7 +254,7 @@ int gm_layout_create(gm_mem *mem, const gm_gguf *gguf, const gm_model *model, gm
     p->n_lines = 1;
     layout y = { .plan = p, .gguf = gguf, .error = error, .line = &p->lines[0] };
     int rc = lay_out(&y);
-    gm_delete(mem, y.in_file);
+    gm_delete(mem, y.homes);
     if (rc) {
         gm_plan_destroy(p);
         return rc;

@@ -10,8 +10,10 @@
 int gm_layout_create(gm_mem *mem, const gm_gguf *gguf, const gm_model *model, gm_backend *backend,
                      const gm_settings *settings, gm_plan **out, gemma_error *error);
 
-/* Which weights stay in the mapped file: in_file[n_weights]. Asks the hook once per group of (class, layer). */
-int gm_layout_homes(const gm_plan *plan, const gm_gguf *gguf, bool *in_file, gemma_error *error);
+/* Where a weight lies: in memory, in place in the mapped file, or in the file with its rows read for each step. */
+typedef enum gm_home { GM_HOME_MEMORY = 0, GM_HOME_MAPPED = 1, GM_HOME_ROWS = 2 } gm_home;
+/* homes[n_weights]. Asks the hook once per group of (class, layer). */
+int gm_layout_homes(const gm_plan *plan, const gm_gguf *gguf, uint8_t *homes, gemma_error *error);
 /* Asks the hook about memory that can only be at its proposed home. */
 int gm_layout_ask(const gm_plan *plan, uint32_t bytes_class, int32_t layer, uint64_t n_bytes, uint64_t read_per_token,
                   gemma_error *error);

@@ -15,7 +15,8 @@ typedef struct gm_block {
     uint64_t n_bytes;
 } gm_block;
 
-#define GM_BLOCK_FILE UINT32_MAX /* used in place from the mapped file */
+#define GM_BLOCK_FILE UINT32_MAX       /* used in place from the mapped file */
+#define GM_BLOCK_ROWS (UINT32_MAX - 1) /* stays in the file, its rows are read for each step */
 typedef struct gm_place {
     uint32_t block;
     uint64_t offset;
@@ -39,7 +40,7 @@ typedef enum gm_which { GM_PROGRAM_FULL = 0, GM_PROGRAM_CUT = 1, GM_PROGRAMS = 2
 typedef struct gm_bill_line { /* one heap */
     uint32_t heap, pool;
     uint64_t class_bytes[GEMMA_CLASS_COUNT];
-    uint64_t mapped_bytes, total_bytes, budget_bytes; /* budget: less headroom */
+    uint64_t mapped_bytes, file_bytes, total_bytes, budget_bytes; /* budget: less headroom */
     char name[64];
 } gm_bill_line;
 

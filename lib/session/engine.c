@@ -176,6 +176,22 @@ static int prepare(gm_engine *e, gm_step *t)
     return GEMMA_OK;
 }
 
+/* The rows of the table that stays in the file, one per token. */
+static int read_file_rows(gm_engine *e, gm_step *t)
+{
+    const gm_plan *p = e->plan;
+    uint64_t n_bytes = p->limits.file_row_bytes;
+    int rc = GEMMA_OK;
+    for (uint32_t i = 0; n_bytes && i < p->model->n_weights; i++) {
+        const gm_weight *w = &p->model->weights[i];
+        if (p->weights[i].block != GM_BLOCK_ROWS) continue;
+        for (uint32_t r = 0; !rc && r < t->n_rows; r++)
+            rc = gm_gguf_read(e->resident->gguf, w->tensor, w->offset + (uint64_t)t->rows[r].token * n_bytes,
+                              e->block.file_rows + r * gm_file_row_stride(n_bytes), n_bytes, &t->error);
+    }
+    return rc;
+}
+
 static void fill_block(gm_engine *e, const gm_step *t)
 {
     gm_step_block *b = &e->block;
@@ -225,6 +241,7 @@ int gm_engine_start(gm_engine *e, gm_step *t, const gemma_cancel *cancel)
             ask_backend(e, FOREVER);
     }
     int rc = check_start(e, t);
+    if (!rc) rc = read_file_rows(e, t);
     if (!rc) rc = prepare(e, t);
     if (rc) return rc;
     fill_block(e, t);

@@ -108,7 +108,9 @@ static int place_weights(load *l)
     for (uint32_t i = 0; i < p->model->n_weights && !rc; i++) {
         const gm_weight *w = &p->model->weights[i];
         const gm_place *place = &p->weights[i];
-        if (place->block == GM_BLOCK_FILE) {
+        if (place->block == GM_BLOCK_ROWS) {
+            rc = advance(l, w->n_bytes);
+        } else if (place->block == GM_BLOCK_FILE) {
             const char *mapped = gm_gguf_mapped(l->gguf, w->tensor);
             l->r->weights[i] = (gm_span){ .mapped = mapped + place->offset };
             rc = advance(l, w->n_bytes);
@@ -142,6 +144,7 @@ static int prepare(load *l)
     if (!r) return gm_fail_nomem(l->error, "a loaded model", sizeof *r);
     r->mem = p->mem;
     r->backend = p->backend;
+    r->gguf = l->gguf;
     r->n_blocks = p->n_blocks;
     r->buffers = gm_new_array(p->mem, p->n_blocks, sizeof(gm_buffer *), GEMMA_TAG_OBJECT);
     r->weights = gm_new_array(p->mem, p->model->n_weights, sizeof *r->weights, GEMMA_TAG_OBJECT);

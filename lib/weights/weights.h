@@ -7,6 +7,7 @@
 typedef struct gm_resident {
     gm_mem *mem;
     gm_backend *backend;
+    const gm_gguf *gguf; /* for rows that are read with every step */
     gm_buffer **buffers; /* [n_blocks] of the plan */
     uint32_t n_blocks;
     gm_span *weights;             /* [n_weights] */

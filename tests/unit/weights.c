@@ -110,6 +110,7 @@ static void check_content(fixture *f)
     uint8_t *is = malloc(64 * MIB), *should = malloc(64 * MIB);
     for (uint32_t i = 0; i < f->m->n_weights; i++) {
         const gm_weight *w = &f->m->weights[i];
+        if (f->plan->weights[i].block == GM_BLOCK_ROWS) continue; /* read with every step */
         if (w->made)
             memcpy(should, w->made, w->n_bytes);
         else
