@@ -31,12 +31,59 @@ void gm_unpack_q4_k(const void *restrict blocks, float *restrict out, size_t n_b
 void gm_unpack_q5_k(const void *restrict blocks, float *restrict out, size_t n_blocks);
 void gm_unpack_q6_k(const void *restrict blocks, float *restrict out, size_t n_blocks);
 /* kpack.c */
+void gm_pack_q2_k(const float *restrict in, void *restrict blocks, size_t n_blocks);
+void gm_pack_q3_k(const float *restrict in, void *restrict blocks, size_t n_blocks);
 void gm_pack_q4_k(const float *restrict in, void *restrict blocks, size_t n_blocks);
+void gm_pack_q5_k(const float *restrict in, void *restrict blocks, size_t n_blocks);
 void gm_pack_q6_k(const float *restrict in, void *restrict blocks, size_t n_blocks);
 
 /* iq4.c */
 void gm_unpack_iq4_nl(const void *restrict blocks, float *restrict out, size_t n_blocks);
 void gm_unpack_iq4_xs(const void *restrict blocks, float *restrict out, size_t n_blocks);
+void gm_pack_iq4_nl(const float *restrict in, void *restrict blocks, size_t n_blocks);
+
+/* iq2.c, iq3.c, iq1.c, fp4.c, ternary.c: formats that are integers times the scale of their run of 16 */
+#define GM_EXPANDED(name)                                                                                              \
+    void gm_expand_##name(const void *block, int8_t *q, float *scale);                                                 \
+    void gm_unpack_##name(const void *restrict blocks, float *restrict out, size_t n_blocks);
+GM_EXPANDED(iq2_xxs)
+GM_EXPANDED(iq2_xs)
+GM_EXPANDED(iq2_s)
+GM_EXPANDED(iq3_xxs)
+GM_EXPANDED(iq3_s)
+GM_EXPANDED(iq1_s)
+GM_EXPANDED(iq1_m)
+GM_EXPANDED(mxfp4)
+GM_EXPANDED(nvfp4)
+GM_EXPANDED(tq1_0)
+GM_EXPANDED(tq2_0)
+#undef GM_EXPANDED
+#define GM_UNPACK_EXPANDED(name, block)                                                                                \
+    void gm_unpack_##name(const void *restrict blocks, float *restrict out, size_t n_blocks)                           \
+    {                                                                                                                  \
+        const gm_block_##name *b = blocks;                                                                             \
+        int8_t q[block];                                                                                               \
+        float scale[(block) / 16];                                                                                     \
+        for (size_t n = 0; n < n_blocks; n++, b++, out += (block)) {                                                   \
+            gm_expand_##name(b, q, scale);                                                                             \
+            for (int i = 0; i < (block); i++) out[i] = scale[i / 16] * (float)q[i];                                    \
+        }                                                                                                              \
+    }
+
+/* grids.c: the elements of an entry from its lowest bits up, as indices of their values in ascending order: two bits
+ * for each of eight in IQ1 and IQ2, three for each of four in IQ3. */
+extern const uint16_t gm_grid_iq2_xxs[256], gm_grid_iq2_xs[512], gm_grid_iq2_s[1024];
+extern const uint16_t gm_grid_iq3_xxs[256], gm_grid_iq3_s[512];
+extern const uint16_t gm_grid_iq1[2048];
+
+/* Seven stored signs of eight: the last makes the number of set bits even. */
+static inline uint32_t gm_even_signs(uint32_t seven)
+{
+    uint32_t parity = seven ^ seven >> 4;
+    parity ^= parity >> 2;
+    parity ^= parity >> 1;
+    return seven | (parity & 1) << 7;
+}
 
 /* To nearest, ties to even, for |v| ≤ 2^22; any int, but no undefined behaviour, beyond and for NaN. Adding 1.5 × 2^23
  * leaves the integer in the low bits of the mantissa, in the default rounding mode. */
@@ -48,6 +95,16 @@ static inline float gm_absmax(const float *x, size_t n)
     uint32_t max = 0;
     for (size_t i = 0; i < n; i++) max = gm_max_u32(max, gm_f32_bits(x[i]) & 0x7fffffffu);
     return gm_f32_from_bits(max);
+}
+
+/* The element of largest magnitude, with its sign: it gets the code at the negative end, which has one step more. */
+static inline float gm_extreme(const float *x, size_t n)
+{
+    float max = gm_absmax(x, n);
+    for (size_t i = 0; i < n; i++) {
+        if (x[i] == -max) return -max;
+    }
+    return max;
 }
 
 /* v / d to the nearest of low … high; low for NaN; 0 where d is 0, as any code decodes to zero then. */

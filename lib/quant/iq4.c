@@ -29,3 +29,20 @@ void gm_unpack_iq4_xs(const void *restrict blocks, float *restrict out, size_t n
         }
     }
 }
+
+static int32_t nearest(float x)
+{
+    int32_t code = 0;
+    while (code < 15 && x > (float)(gm_iq4_values[code] + gm_iq4_values[code + 1]) / 2) code++;
+    return code;
+}
+
+void gm_pack_iq4_nl(const float *restrict in, void *restrict blocks, size_t n_blocks)
+{
+    gm_block_q4_0 *b = blocks;
+    for (size_t n = 0; n < n_blocks; n++, b++, in += 32) {
+        float d = gm_store_f16(b->d, gm_extreme(in, 32) / -127);
+        for (int i = 0; i < 16; i++)
+            b->q[i] = (uint8_t)(d == 0 ? 0 : nearest(in[i] / d) | nearest(in[i + 16] / d) << 4);
+    }
+}

@@ -65,16 +65,6 @@ void gm_unpack_q8_0(const void *restrict blocks, float *restrict out, size_t n_b
     }
 }
 
-/* The element of largest magnitude, with its sign: it gets the code at the negative end, which has one step more. */
-static float extreme(const float x[32])
-{
-    float max = gm_absmax(x, 32);
-    for (int i = 0; i < 32; i++) {
-        if (x[i] == -max) return -max;
-    }
-    return max;
-}
-
 static void min_max(const float x[32], float *min, float *max)
 {
     *min = *max = x[0];
@@ -100,7 +90,7 @@ void gm_pack_q4_0(const float *restrict in, void *restrict blocks, size_t n_bloc
 {
     gm_block_q4_0 *b = blocks;
     for (size_t n = 0; n < n_blocks; n++, b++, in += 32) {
-        float d = gm_store_f16(b->d, extreme(in) / -8);
+        float d = gm_store_f16(b->d, gm_extreme(in, 32) / -8);
         uint8_t code[32];
         for (int i = 0; i < 32; i++) code[i] = (uint8_t)(gm_code(in[i], d, -8, 7) + 8);
         split_q4(code, b->q);
@@ -111,7 +101,7 @@ void gm_pack_q5_0(const float *restrict in, void *restrict blocks, size_t n_bloc
 {
     gm_block_q5_0 *b = blocks;
     for (size_t n = 0; n < n_blocks; n++, b++, in += 32) {
-        float d = gm_store_f16(b->d, extreme(in) / -16);
+        float d = gm_store_f16(b->d, gm_extreme(in, 32) / -16);
         uint8_t code[32];
         for (int i = 0; i < 32; i++) code[i] = (uint8_t)(gm_code(in[i], d, -16, 15) + 16);
         split_q5(code, b->q, b->high);

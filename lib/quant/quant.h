@@ -54,6 +54,9 @@ typedef struct gm_format {
     void (*unpack)(const void *blocks, float *out, size_t n_blocks);
     /* Round-to-nearest packing for tests, generators and the KV cache; NULL where there is none. */
     void (*pack)(const float *in, void *blocks, size_t n_blocks);
+    /* One block as integers, -127 at the least, with a scale for each 16: element i is scale[i / 16] × q[i], and unpack
+     * gives just that. NULL for formats that kernels take apart themselves. */
+    void (*expand)(const void *block, int8_t *q, float *scale);
 } gm_format;
 
 /* NULL: not a type GGUF knows. */
@@ -99,6 +102,39 @@ typedef struct gm_block_q6_k {
 typedef struct gm_block_iq4_xs {
     uint8_t d[2], scales_high[2], scales_low[4], q[128];
 } gm_block_iq4_xs; /* 256 */
+typedef struct gm_block_iq2_xxs {
+    uint8_t d[2], q[64];
+} gm_block_iq2_xxs; /* 256 */
+typedef struct gm_block_iq2_xs {
+    uint8_t d[2], q[64], scales[8];
+} gm_block_iq2_xs; /* 256 */
+typedef struct gm_block_iq2_s {
+    uint8_t d[2], q[32], signs[32], high[8], scales[8];
+} gm_block_iq2_s; /* 256 */
+typedef struct gm_block_iq3_xxs {
+    uint8_t d[2], q[64], rest[32];
+} gm_block_iq3_xxs; /* 256 */
+typedef struct gm_block_iq3_s {
+    uint8_t d[2], q[64], high[8], signs[32], scales[4];
+} gm_block_iq3_s; /* 256 */
+typedef struct gm_block_iq1_s {
+    uint8_t d[2], q[32], rest[16];
+} gm_block_iq1_s; /* 256 */
+typedef struct gm_block_iq1_m {
+    uint8_t q[32], high[16], scales[8];
+} gm_block_iq1_m; /* 256 */
+typedef struct gm_block_mxfp4 {
+    uint8_t e, q[16];
+} gm_block_mxfp4; /* 32 */
+typedef struct gm_block_nvfp4 {
+    uint8_t d[4], q[32];
+} gm_block_nvfp4; /* 64 */
+typedef struct gm_block_tq1_0 {
+    uint8_t q[48], last[4], d[2];
+} gm_block_tq1_0; /* 256 */
+typedef struct gm_block_tq2_0 {
+    uint8_t q[64], d[2];
+} gm_block_tq2_0; /* 256 */
 
 static inline float gm_load_f16(const void *p) { return gm_f32_from_f16(gm_load_u16(p)); }
 /* The 6-bit scales and minima of the eight 32-element runs of Q4_K and Q5_K. */
@@ -113,6 +149,10 @@ static inline void gm_scales_q4_k(const uint8_t packed[12], uint8_t scale[8], ui
 }
 /* The sixteen values of IQ4_NL and IQ4_XS, ascending. */
 extern const int8_t gm_iq4_values[16];
+/* The sixteen values of MXFP4 and NVFP4, doubled: 0 … 12 and the same negated. */
+extern const int8_t gm_fp4_values[16];
+/* The scale of an MXFP4 block for these values, 2^(e - 128). */
+static inline float gm_scale_mxfp4(uint32_t e) { return gm_f32_from_bits(e < 2 ? 0x200000u << e : (e - 1) << 23); }
 
 /* Q8 activations, the right-hand side of integer dots: 32 int8 with one scale, and the sum for formats with a minimum.
  * A vector of K elements (K a multiple of 32) is K/32 of these. */

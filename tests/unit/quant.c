@@ -19,23 +19,23 @@ static const struct {
     const char *name;
     bool unpacks, packs;
 } known[] = {
-    { 0, 1, 4, "F32", true, true },           { 1, 1, 2, "F16", true, true },
-    { 2, 32, 18, "Q4_0", true, true },        { 3, 32, 20, "Q4_1", true, true },
-    { 6, 32, 22, "Q5_0", true, true },        { 7, 32, 24, "Q5_1", true, true },
-    { 8, 32, 34, "Q8_0", true, true },        { 9, 32, 36, "Q8_1", false, false },
-    { 10, 256, 84, "Q2_K", true, false },     { 11, 256, 110, "Q3_K", true, false },
-    { 12, 256, 144, "Q4_K", true, true },     { 13, 256, 176, "Q5_K", true, false },
-    { 14, 256, 210, "Q6_K", true, true },     { 15, 256, 292, "Q8_K", false, false },
-    { 16, 256, 66, "IQ2_XXS", false, false }, { 17, 256, 74, "IQ2_XS", false, false },
-    { 18, 256, 98, "IQ3_XXS", false, false }, { 19, 256, 50, "IQ1_S", false, false },
-    { 20, 32, 18, "IQ4_NL", true, false },    { 21, 256, 110, "IQ3_S", false, false },
-    { 22, 256, 82, "IQ2_S", false, false },   { 23, 256, 136, "IQ4_XS", true, false },
-    { 24, 1, 1, "I8", false, false },         { 25, 1, 2, "I16", false, false },
-    { 26, 1, 4, "I32", false, false },        { 27, 1, 8, "I64", false, false },
-    { 28, 1, 8, "F64", false, false },        { 29, 256, 56, "IQ1_M", false, false },
-    { 30, 1, 2, "BF16", true, true },         { 34, 256, 54, "TQ1_0", false, false },
-    { 35, 256, 66, "TQ2_0", false, false },   { 39, 32, 17, "MXFP4", false, false },
-    { 40, 64, 36, "NVFP4", false, false },    { 41, 128, 18, "Q1_0", false, false },
+    { 0, 1, 4, "F32", true, true },          { 1, 1, 2, "F16", true, true },
+    { 2, 32, 18, "Q4_0", true, true },       { 3, 32, 20, "Q4_1", true, true },
+    { 6, 32, 22, "Q5_0", true, true },       { 7, 32, 24, "Q5_1", true, true },
+    { 8, 32, 34, "Q8_0", true, true },       { 9, 32, 36, "Q8_1", false, false },
+    { 10, 256, 84, "Q2_K", true, true },     { 11, 256, 110, "Q3_K", true, true },
+    { 12, 256, 144, "Q4_K", true, true },    { 13, 256, 176, "Q5_K", true, true },
+    { 14, 256, 210, "Q6_K", true, true },    { 15, 256, 292, "Q8_K", false, false },
+    { 16, 256, 66, "IQ2_XXS", true, false }, { 17, 256, 74, "IQ2_XS", true, false },
+    { 18, 256, 98, "IQ3_XXS", true, false }, { 19, 256, 50, "IQ1_S", true, false },
+    { 20, 32, 18, "IQ4_NL", true, true },    { 21, 256, 110, "IQ3_S", true, false },
+    { 22, 256, 82, "IQ2_S", true, false },   { 23, 256, 136, "IQ4_XS", true, false },
+    { 24, 1, 1, "I8", false, false },        { 25, 1, 2, "I16", false, false },
+    { 26, 1, 4, "I32", false, false },       { 27, 1, 8, "I64", false, false },
+    { 28, 1, 8, "F64", false, false },       { 29, 256, 56, "IQ1_M", true, false },
+    { 30, 1, 2, "BF16", true, true },        { 34, 256, 54, "TQ1_0", true, false },
+    { 35, 256, 66, "TQ2_0", true, false },   { 39, 32, 17, "MXFP4", true, false },
+    { 40, 64, 36, "NVFP4", true, false },    { 41, 128, 18, "Q1_0", false, false },
     { 42, 64, 18, "Q2_0", false, false },
 };
 
@@ -129,7 +129,34 @@ static void unpack_matches_goldens(void **state)
         check_golden(f);
         n_checked++;
     }
-    assert_int_equal(n_checked, 15);
+    assert_int_equal(n_checked, 26);
+}
+
+/* What the kernels multiply: integers that eight bits hold, -128 excepted, and the decoder's results exactly. */
+static void expand_is_what_unpack_gives(void **state)
+{
+    (void)state;
+    size_t n_checked = 0;
+    for (uint32_t type = 0; type < GM_TYPE_LIMIT; type++) {
+        const gm_format *f = gm_format_of(type);
+        if (!f || !f->expand) continue;
+        size_t n_bytes = 0;
+        uint8_t *golden = read_golden(f->name, &n_bytes);
+        size_t n_blocks = n_bytes / (f->block_bytes + 4 * f->block);
+        for (size_t b = 0; b < n_blocks; b++) {
+            const uint8_t *expected = golden + n_blocks * f->block_bytes + 4 * b * f->block;
+            int8_t q[256];
+            float scale[16];
+            f->expand(golden + b * f->block_bytes, q, scale);
+            for (size_t i = 0; i < f->block; i++) {
+                assert_true(q[i] >= -127);
+                assert_int_equal(gm_f32_bits(scale[i / 16] * (float)q[i]), gm_load_u32(expected + 4 * i));
+            }
+        }
+        free(golden);
+        n_checked++;
+    }
+    assert_int_equal(n_checked, 11);
 }
 
 static void f16_unpacks_every_value(void **state)
@@ -181,8 +208,9 @@ static float round_trip_error(const gm_format *f, const float *x)
 }
 
 /* Bounds, as a part of the block's largest magnitude M. The step of Q4_0 is M/8, and the code that mirrors the extreme is
- * missing, so a whole step; Q4_1's is at most 2M/15, rounded, so half; K formats also lose up to half of 1/63 or 1/127
- * of M on the scale (at 15 or 32 steps) and half of 1/63 on the minimum. 2^-10 for the f16 scales. */
+ * missing, so a whole step; Q4_1's is at most 2M/15, rounded, so half; K formats also lose up to half of 1/15, 1/31, 1/63
+ * or 1/127 of M on the scale (over all steps) and half of 1/15 or 1/63 on the minimum. The values of IQ4_NL are -127 …
+ * 113: the mirrored extreme loses 14. 2^-10 for the f16 scales. */
 static const struct {
     gm_type type;
     float bound;
@@ -195,8 +223,12 @@ static const struct {
     { GM_Q5_0, 1.0f / 16 + 0x1p-10f },
     { GM_Q5_1, 1.0f / 31 + 0x1p-10f },
     { GM_Q8_0, 0.5f / 127 + 0x1p-10f },
+    { GM_Q2_K, 1.0f / 3 + 0.5f / 15 + 2 * 0.5f / 15 + 0x1p-10f },
+    { GM_Q3_K, 1.0f / 4 + 4.0f / 4 * 0.5f / 31 + 0x1p-10f },
     { GM_Q4_K, 1.0f / 15 + 0.5f / 63 + 2 * 0.5f / 63 + 0x1p-10f },
+    { GM_Q5_K, 1.0f / 31 + 0.5f / 63 + 2 * 0.5f / 63 + 0x1p-10f },
     { GM_Q6_K, 0.5f / 31 + 32.0f / 31 * 0.5f / 127 + 0x1p-10f },
+    { GM_IQ4_NL, 14.0f / 127 + 0x1p-10f },
 };
 
 static void round_trip_is_within_bounds(void **state)
@@ -239,6 +271,14 @@ static void round_trip_is_exact_where_it_can_be(void **state)
     assert_true(round_trip_error(gm_format_of(GM_Q5_1), x) == 0);
     for (size_t i = 0; i < N_ROW; i++) x[i] = 0.25f * (float)((int)(i * 2 % 32 * 8) - 127); /* −127 … 113 */
     assert_true(round_trip_error(gm_format_of(GM_Q8_0), x) == 0);
+    for (size_t i = 0; i < N_ROW; i++) x[i] = 15 * (float)(i % 4); /* scale 15, no minimum */
+    assert_true(round_trip_error(gm_format_of(GM_Q2_K), x) == 0);
+    for (size_t i = 0; i < N_ROW; i++) x[i] = (i / 16 % 2 ? 31 : -31) * (float)((int)(i % 8) - 4);
+    assert_true(round_trip_error(gm_format_of(GM_Q3_K), x) == 0);
+    for (size_t i = 0; i < N_ROW; i++) x[i] = 63 * (float)(i % 32);
+    assert_true(round_trip_error(gm_format_of(GM_Q5_K), x) == 0);
+    for (size_t i = 0; i < N_ROW; i++) x[i] = 0.5f * (float)gm_iq4_values[i % 16];
+    assert_true(round_trip_error(gm_format_of(GM_IQ4_NL), x) == 0);
     for (size_t i = 0; i < N_ROW; i++) x[i] = 63 * (float)(i % 16); /* scale 63, no minimum */
     assert_true(round_trip_error(gm_format_of(GM_Q4_K), x) == 0);
     for (size_t i = 0; i < N_ROW; i++) x[i] = 127 * (float)((int)(i % 16) * 2 + 1);
@@ -293,7 +333,8 @@ static void packing_keeps_non_finite_visible(void **state)
             f->unpack(blocks, y, 256 / f->block);
             bool finite = true;
             for (int i = 0; i < 256; i++) finite = finite && isfinite(y[i]);
-            bool min_max = f->type == GM_Q4_1 || f->type == GM_Q5_1 || f->type == GM_Q4_K;
+            bool min_max = f->type == GM_Q4_1 || f->type == GM_Q5_1 || f->type == GM_Q2_K || f->type == GM_Q4_K ||
+                           f->type == GM_Q5_K;
             if (min_max && isnan(bad[v])) continue; /* a minimum and a maximum pass over a NaN */
             if (finite != (f->type == GM_F32 && bad[v] == FLT_MAX)) {
                 fail_msg("%s with %g: finite %d", f->name, (double)bad[v], finite);
@@ -406,6 +447,7 @@ int main(void)
         cmocka_unit_test(table_is_consistent),
         cmocka_unit_test(row_bytes_count_blocks),
         cmocka_unit_test(unpack_matches_goldens),
+        cmocka_unit_test(expand_is_what_unpack_gives),
         cmocka_unit_test(f16_unpacks_every_value),
         cmocka_unit_test(round_trip_is_within_bounds),
         cmocka_unit_test(round_trip_is_exact_where_it_can_be),
