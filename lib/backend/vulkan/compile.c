@@ -29,8 +29,8 @@ gm_vk_call *gm_vk_add(gm_vk_compiler *c, const char *kernel, const gm_format *fo
     if (!call->module && !c->rc) c->rc = gm_fail(c->error, GEMMA_E_INTERNAL, "the kernel %s is not there", kernel);
     call->spec[0] = group;
     gm_vk_bind_work(c, call, 0, x->work.step, x->input_bytes, false);
-    uint32_t n_all = 0, n_wanted = 1; /* words of `counts` */
-    call->push[GM_VK_BINDINGS] = domain == GM_VK_ALL ? n_all : n_wanted;
+    call->push[0] = 0; /* it is in every index of the step copy already */
+    call->push[GM_VK_BINDINGS] = c->at.counts + (domain == GM_VK_ALL ? 0 : 1);
     return call;
 }
 
@@ -192,9 +192,12 @@ static int fill_constants(gm_vk_compiler *c)
 
 /* ---- the whole ---- */
 
-static uint32_t word_of(const gm_step_block *b, const void *array)
+/* Where an array of the step copy is, from the start of its binding. */
+static uint32_t word_of(const gm_vk_compiler *c, const void *array)
 {
-    return (uint32_t)((size_t)((const char *)array - (const char *)b->counts) / sizeof(uint32_t));
+    const gm_exec *x = c->x;
+    uint64_t start = (x->workspace_offset + x->work.step) % x->vk->caps.storage_align;
+    return (uint32_t)((start + (size_t)((const char *)array - (const char *)c->d->block->counts)) / sizeof(uint32_t));
 }
 
 static int find_places(gm_vk_compiler *c)
@@ -207,16 +210,17 @@ static int find_places(gm_vk_compiler *c)
     x->input_bytes = (uint64_t)((const char *)b->candidates - (const char *)b->counts);
     if (!x->staging || !x->scratch || x->staging_offset % sizeof(uint32_t))
         return gm_fail(c->error, GEMMA_E_INTERNAL, "the step block does not lie in the device's staging memory");
-    c->at = (gm_vk_step_words){ .token = word_of(b, b->token),
-                                .position = word_of(b, b->position),
-                                .angle = word_of(b, b->angle),
-                                .last_seen = word_of(b, b->last_seen),
-                                .table = word_of(b, b->table),
-                                .wanted = word_of(b, b->wanted),
-                                .want = word_of(b, b->want),
-                                .target = word_of(b, b->target),
-                                .result_row = word_of(b, b->result_row),
-                                .tables = word_of(b, b->tables) };
+    c->at = (gm_vk_step_words){ .counts = word_of(c, b->counts),
+                                .token = word_of(c, b->token),
+                                .position = word_of(c, b->position),
+                                .angle = word_of(c, b->angle),
+                                .last_seen = word_of(c, b->last_seen),
+                                .table = word_of(c, b->table),
+                                .wanted = word_of(c, b->wanted),
+                                .want = word_of(c, b->want),
+                                .target = word_of(c, b->target),
+                                .result_row = word_of(c, b->result_row),
+                                .tables = word_of(c, b->tables) };
     for (uint32_t i = 0; i < x->n_kv; i++) {
         const gm_kv_layer *l = &d->program->kv[i];
         x->kv[i] = (gm_vk_kv){ .k = buffer_of(d->kv_k[i].buffer),

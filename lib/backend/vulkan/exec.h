@@ -56,9 +56,9 @@ typedef struct gm_vk_work {
     uint64_t constants_bytes; /* of turns and suppressed together */
 } gm_vk_work;
 
-/* Word offsets of the step copy's arrays. */
+/* Where the step copy's arrays are, in words from the start of its binding. */
 typedef struct gm_vk_step_words {
-    uint32_t token, position, angle, last_seen, table, wanted, want, target, result_row, tables;
+    uint32_t counts, token, position, angle, last_seen, table, wanted, want, target, result_row, tables;
 } gm_vk_step_words;
 
 /* A recording for a row count. */

@@ -115,10 +115,15 @@ static const char *refuse_kernel(const char *kernel)
                : "its kernel is missing from this build; running it on a Vulkan device is not supported";
 }
 
+static bool has(const gm_program *p, const gm_op *op, unsigned i)
+{
+    return op->w[i] >= 0 && p->weights[op->w[i]].format;
+}
+
 static const char *refuse_matrices(const gm_program *p, const gm_op *op, const char *kernel, unsigned n)
 {
     for (unsigned i = 0; i < n; i++)
-        if (op->w[i] >= 0 && !gm_vk_kernel(kernel, p->weights[op->w[i]].format))
+        if (has(p, op, i) && !gm_vk_kernel(kernel, p->weights[op->w[i]].format))
             return "a weight of this type on a Vulkan device is not supported";
     return NULL;
 }
@@ -132,7 +137,7 @@ static const char *refuse_product(const gm_program *p, const gm_op *op, unsigned
 static const char *refuse_vectors(const gm_program *p, const gm_op *op, unsigned n)
 {
     for (unsigned i = 0; i < n; i++)
-        if (op->w[i] >= 0 && p->weights[op->w[i]].format->type != GM_F32)
+        if (has(p, op, i) && p->weights[op->w[i]].format->type != GM_F32)
             return "a norm or scale that is not F32 is not supported";
     return NULL;
 }
