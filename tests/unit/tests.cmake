@@ -32,3 +32,6 @@ gm_test(unit/plan base quant gguf op backend backend_dummy kv model plan support
 gm_test(unit/plan_fit base quant gguf op backend backend_dummy kv model plan support gguf_writer tiny_model)
 gm_test(unit/generation base quant op backend backend_dummy kv sampler tokenizer session support)
 gm_test(unit/weights base quant gguf op backend backend_dummy kv model plan weights support gguf_writer tiny_model)
+if(gm_vulkan_built)
+  gm_test(unit/vulkan_caps base backend backend_vulkan quant op)
+endif()
