@@ -1,11 +1,12 @@
-/* How fast each level's dots go through weights: bench_dots [K [type]]. One thread; best and median of many passes over
- * a working set that fits a cache (8 MB) and one that does not (256 MB). */
+/* How fast each level's dots go through weights: bench_dots [K [type|all [level]]]. One thread; best and median of many
+ * passes over a working set that may fit a cache (8 MB) and one that does not (256 MB). */
 #include "backend/cpu/kernels.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { N_PASSES = 7 };
+enum { MIN_PASSES = 3, MAX_PASSES = 25 };
+#define CELL_NS UINT64_C(500000000) /* no more passes after that long */
 static const uint32_t types[] = { GM_Q4_0, GM_Q4_1, GM_Q5_0,   GM_Q5_1,   GM_Q8_0, GM_Q2_K, GM_Q3_K, GM_Q4_K,
                                   GM_Q5_K, GM_Q6_K, GM_IQ4_NL, GM_IQ4_XS, GM_F32,  GM_F16,  GM_BF16 };
 static const uint32_t masks[] = { 0, GM_CPU_AVX2, GM_CPU_AVX2 | GM_CPU_AVX_VNNI, UINT32_MAX };
@@ -46,16 +47,19 @@ static int ascending(const void *a, const void *b)
 static void measure(work *w, size_t set_bytes, uint32_t n_columns)
 {
     w->n_rows = set_bytes / gm_row_bytes(w->f, w->n);
-    double rate[N_PASSES];
+    double rate[MAX_PASSES];
+    int n_passes = 0;
     pass(w, n_columns);
-    for (int i = 0; i < N_PASSES; i++) rate[i] = pass(w, n_columns);
-    qsort(rate, N_PASSES, sizeof *rate, ascending);
-    printf("  %6.1f %6.1f", rate[N_PASSES - 1], rate[N_PASSES / 2]);
+    uint64_t start = gm_now_ns();
+    while (n_passes < MIN_PASSES || (n_passes < MAX_PASSES && gm_now_ns() - start < CELL_NS))
+        rate[n_passes++] = pass(w, n_columns);
+    qsort(rate, (size_t)n_passes, sizeof *rate, ascending);
+    printf("  %6.1f %6.1f", rate[n_passes - 1], rate[n_passes / 2]);
 }
 
 int main(int argc, char **argv)
 {
-    size_t n = argc > 1 ? strtoul(argv[1], NULL, 10) / 256 * 256 : 2048, small = 8000000, large = argc > 3 ? small : 256000000;
+    size_t n = argc > 1 ? strtoul(argv[1], NULL, 10) / 256 * 256 : 2048, small = 8000000, large = 256000000;
     if (!n) n = 256;
     uint8_t *rows = malloc(large);
     float *x = malloc(n * GM_DOT_COLUMNS * sizeof *x);
@@ -71,8 +75,8 @@ int main(int argc, char **argv)
     work w = { .rows = rows, .n = n };
     for (size_t c = 0; c < GM_DOT_COLUMNS; c++) w.packed[c] = packed + c * (n / 32), w.floats[c] = x + c * n;
 
-    printf("K = %zu, GB/s of weights: best and median of %d passes\n%-12s %-7s  %13s  %13s  %13s  %13s\n", n, N_PASSES,
-           "level", "type", "8 MB, 1 col", "8 MB, 4 col", "256 MB, 1 col", "256 MB, 4 col");
+    printf("K = %zu, GB/s of weights: best and median\n%-12s %-7s  %13s  %13s  %13s  %13s\n", n, "level", "type",
+           "8 MB, 1 col", "8 MB, 4 col", "256 MB, 1 col", "256 MB, 4 col");
     const char *previous = "";
     for (size_t m = 0; m < GM_COUNT(masks); m++) {
         gm_kernels k;
@@ -80,9 +84,10 @@ int main(int argc, char **argv)
         if (strcmp(k.level, previous) == 0) continue;
         previous = k.level;
         w.k = &k;
+        if (argc > 3 && strcmp(argv[3], k.level) != 0) continue;
         for (size_t t = 0; t < GM_COUNT(types); t++) {
             w.f = gm_format_of(types[t]);
-            if (argc > 2 && strcmp(argv[2], w.f->name) != 0) continue;
+            if (argc > 2 && strcmp(argv[2], "all") != 0 && strcmp(argv[2], w.f->name) != 0) continue;
             printf("%-12s %-7s", k.level, w.f->name);
             measure(&w, small, 1);
             measure(&w, small, 4);

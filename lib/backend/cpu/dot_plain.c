@@ -52,13 +52,18 @@ GM_INLINE bytes less(bytes v, int n)
     return v;
 }
 
-/* Adds n to the elements whose bit is set. (SSE2 has no shift that differs by lane.) */
-GM_INLINE bytes add_where(bytes v, uint32_t bits, int n)
+/* SSE2 has no shift that differs by lane. */
+GM_NOT_INLINE void add_where_16(int16_t v[16], uint16_t bits, int16_t n)
 {
     static const uint16_t bit[16] = { 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768 };
-    uint16_t first = (uint16_t)bits, last = (uint16_t)(bits >> 16);
-    for (int i = 0; i < 16; i++) v.b[i] = (int16_t)(v.b[i] + (first & bit[i] ? n : 0));
-    for (int i = 0; i < 16; i++) v.b[i + 16] = (int16_t)(v.b[i + 16] + (last & bit[i] ? n : 0));
+    for (int i = 0; i < 16; i++) v[i] = (int16_t)(v[i] + (bits & bit[i] ? n : 0));
+}
+
+/* Adds n to the elements whose bit is set. */
+GM_INLINE bytes add_where(bytes v, uint32_t bits, int16_t n)
+{
+    add_where_16(v.b, (uint16_t)bits, n);
+    add_where_16(v.b + 16, (uint16_t)(bits >> 16), n);
     return v;
 }
 
@@ -129,12 +134,17 @@ GM_INLINE floats load_f32(const void *p)
     return r;
 }
 
+GM_NOT_INLINE void widen_f16(const uint16_t h[restrict WIDTH], float out[restrict WIDTH])
+{
+    for (int i = 0; i < WIDTH; i++) out[i] = gm_f32_from_f16(h[i]);
+}
+
 GM_INLINE floats load_f16(const void *p)
 {
     uint16_t h[WIDTH];
     memcpy(h, p, sizeof h);
     floats r;
-    for (int i = 0; i < WIDTH; i++) r.v[i] = gm_f32_from_f16(h[i]);
+    widen_f16(h, r.v);
     return r;
 }
 
