@@ -14,6 +14,7 @@ SIZES = {'char': 1, 'uint32_t': 4, 'int32_t': 4, 'float': 4, 'uint64_t': 8, 'int
 HEAD = '''/* The layout of every public struct, for 64-bit targets. A released line never changes; fields are appended.
  * Made by check_layout.py --write, which also checks that no struct or field is missing. */
 #include "gemma.h"
+#include "gemma/vulkan.h"
 
 #define SIZE(type, bytes) _Static_assert(sizeof(type) == (bytes), "size of " #type)
 #define FIELD(type, field, offset, bytes)                                                                              \\
@@ -30,14 +31,14 @@ int main(void) { return 0; }
 def fields(body):
     """(name, bytes) of each field of a struct's text."""
     for declaration in re.split(r';', body):
-        declaration = ' '.join(declaration.split())
+        declaration = ' '.join(re.sub(r'\bconst\b', '', declaration).split())
         if not declaration:
             continue
         pointer = re.search(r'\(\*\s*(\w+)\)', declaration)
         if pointer:
             yield pointer.group(1), 8
             continue
-        match = re.match(r'(?:const )?(\w+) (.*)$', declaration)
+        match = re.match(r'(\w+) (.*)$', declaration)
         for declarator in match.group(2).split(','):
             name = re.search(r'\w+', declarator).group()
             count = re.search(r'\[(\d+)\]', declarator)
