@@ -1,4 +1,4 @@
-/* IQ1_S, IQ1_M: a grid entry gives eight elements of -1, 0, 1, all moved by an eighth up or down: integers of eighths. */
+/* IQ1_S, IQ1_M: a grid entry gives eight elements of -1, 0, 1, all moved up or down by an eighth: integers of eighths. */
 #include "quant/families.h"
 
 static void expand_8(uint32_t entry, bool down, int8_t q[8])
