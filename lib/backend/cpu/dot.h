@@ -13,10 +13,10 @@ void gm_kernels_avx512(gm_kernels *k);
 /* A kernel's body is compiled once for each number of columns: it must be inlined for the number to be a constant.
  * Compilers see what to vectorise in a small function of its own, and lose it in a large one. */
 #if defined(__GNUC__)
-#define GM_INLINE static inline __attribute__((always_inline))
+#define GM_INLINE     static inline __attribute__((always_inline))
 #define GM_NOT_INLINE static __attribute__((noinline))
 #else
-#define GM_INLINE static inline
+#define GM_INLINE     static inline
 #define GM_NOT_INLINE static
 #endif
 
