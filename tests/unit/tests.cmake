@@ -34,4 +34,5 @@ gm_test(unit/generation base quant gguf op backend backend_dummy kv sampler toke
 gm_test(unit/weights base quant gguf op backend backend_dummy kv model plan weights support gguf_writer tiny_model)
 if(gm_vulkan_built)
   gm_test(unit/vulkan_caps base backend backend_vulkan quant op)
+  gm_test(unit/vulkan_device base backend backend_vulkan quant op support)
 endif()

@@ -65,8 +65,8 @@ void gm_vk_bind_slot(gm_vk_compiler *c, gm_vk_call *call, uint32_t binding, uint
 void gm_vk_bind_work(gm_vk_compiler *c, gm_vk_call *call, uint32_t binding, uint64_t offset, uint64_t n_bytes,
                      bool write)
 {
-    /* A binding is never empty. */
-    gm_vk_bind(c, call, binding, c->x->scratch, c->x->workspace_offset + offset, gm_max_u64(n_bytes, 16), write);
+    if (!n_bytes) return; /* the step copy will stand there */
+    gm_vk_bind(c, call, binding, c->x->scratch, c->x->workspace_offset + offset, n_bytes, write);
 }
 
 void gm_vk_bind_weight(gm_vk_compiler *c, gm_vk_call *call, uint32_t binding, int32_t w, uint64_t first_row,
@@ -208,6 +208,7 @@ static int find_places(gm_vk_compiler *c)
     x->staging = gm_vk_buffer_at(x->vk, b->counts, &x->staging_offset);
     x->scratch = buffer_of(d->scratch);
     x->input_bytes = (uint64_t)((const char *)b->candidates - (const char *)b->counts);
+    x->file_rows_offset = (uint64_t)((const char *)b->file_rows - (const char *)b->counts);
     if (!x->staging || !x->scratch || x->staging_offset % sizeof(uint32_t))
         return gm_fail(c->error, GEMMA_E_INTERNAL, "the step block does not lie in the device's staging memory");
     c->at = (gm_vk_step_words){ .counts = word_of(c, b->counts),
@@ -233,7 +234,7 @@ static int find_places(gm_vk_compiler *c)
             return gm_fail(c->error, GEMMA_E_INTERNAL, "K and V of layer %u do not lie on the device", l->layer);
     }
     for (uint32_t w = 0; w < d->program->n_weights; w++)
-        if (!d->weights[w].buffer && d->program->weights[w].format)
+        if (d->weights[w].mapped && !d->weights[w].buffer)
             return gm_fail(c->error, GEMMA_E_INTERNAL, "weight %u does not lie on the device", w);
     return GEMMA_OK;
 }

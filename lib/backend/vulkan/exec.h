@@ -14,6 +14,7 @@
 #define GM_VK_CHUNK      4096 /* vocabulary rows of a workgroup of head_top */
 #define GM_VK_SPLITS_MAX 32
 #define GM_VK_NO_WANTED  UINT32_MAX
+#define GM_VK_NO_TOKEN   UINT32_MAX
 
 typedef enum gm_vk_grid {
     GM_VK_GRID_ITEMS,  /* x: items, y: rows */
@@ -89,6 +90,7 @@ struct gm_exec {
     gm_step_limits limits;
     gm_vk_buffer *staging, *scratch;
     uint64_t staging_offset, workspace_offset, input_bytes;
+    uint64_t file_rows_offset; /* in the step block */
     gm_vk_work work;
     gm_vk_recording recordings[GM_VK_SHAPES];
     VkCommandBuffer copies;

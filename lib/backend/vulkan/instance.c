@@ -23,16 +23,17 @@ static int find_loader(gm_vk_instance *in, gemma_error *why_none)
     return in->get ? GEMMA_OK : gm_fail(why_none, GEMMA_E_DEVICE, "the Vulkan loader lacks vkGetInstanceProcAddr");
 }
 
-static bool offers(PFN_vkEnumerateInstanceExtensionProperties list, gm_mem *mem, const char *extension)
+static int offers(PFN_vkEnumerateInstanceExtensionProperties list, gm_mem *mem, const char *extension, bool *found)
 {
     uint32_t n = 0;
-    bool found = false;
-    if (list(NULL, &n, NULL) != VK_SUCCESS || n == 0) return false;
+    *found = false;
+    if (list(NULL, &n, NULL) != VK_SUCCESS || n == 0) return GEMMA_OK;
     VkExtensionProperties *all = gm_new_array(mem, n, sizeof *all, GEMMA_TAG_OBJECT);
-    if (all && list(NULL, &n, all) >= 0)
-        for (uint32_t i = 0; i < n; i++) found |= strcmp(all[i].extensionName, extension) == 0;
+    if (!all) return GEMMA_E_NOMEM;
+    if (list(NULL, &n, all) < 0) n = 0;
+    for (uint32_t i = 0; i < n; i++) *found |= strcmp(all[i].extensionName, extension) == 0;
     gm_delete(mem, all);
-    return found;
+    return GEMMA_OK;
 }
 
 static int create(gm_vk_instance *in, gemma_error *why_none)
@@ -47,7 +48,9 @@ static int create(gm_vk_instance *in, gemma_error *why_none)
     if (!make || !list || api < VK_API_VERSION_1_2)
         return gm_fail(why_none, GEMMA_E_DEVICE, "the Vulkan loader is older than Vulkan 1.2");
     const char *portability = VK_KHR_PORTABILITY_ENUMERATION_EXTENSION_NAME;
-    bool portable = offers(list, in->mem, portability);
+    bool portable;
+    int rc = offers(list, in->mem, portability, &portable);
+    if (rc) return rc;
     VkApplicationInfo app = { .sType = VK_STRUCTURE_TYPE_APPLICATION_INFO,
                               .pEngineName = "libgemma",
                               .apiVersion = VK_API_VERSION_1_2 };

@@ -7,25 +7,47 @@ static const gm_weight_shape *shape_of(const gm_vk_compiler *c, int32_t w) { ret
 
 static uint32_t halves_of(const gm_weight_shape *s) { return (uint32_t)(gm_row_bytes(s->format, s->n_in) / 2); }
 
-void gm_vk_emit_table_rows(gm_vk_compiler *c, const gm_op *op)
+/* Rows [first, first + n) of a table; the table itself is bound by the caller. */
+static gm_vk_call *add_table(gm_vk_compiler *c, const gm_op *op, uint64_t first, uint64_t n)
 {
     const gm_weight_shape *s = shape_of(c, op->w[0]);
-    uint64_t step = gm_vk_rows_bound(c, op->w[0]);
-    for (uint64_t first = 0; first < s->n_out; first += step) {
-        uint64_t n = gm_min_u64(step, s->n_out - first);
-        gm_vk_call *call = gm_vk_add(c, "embed", s->format, gm_vk_domain_of(op), TABLE_GROUP);
-        gm_vk_bind_weight(c, call, 1, op->w[0], first, n);
-        gm_vk_bind_slot(c, call, 3, op->out[0], true);
-        call->items = (uint32_t)gm_div_up(s->n_in, 1024);
-        call->push[11] = gm_vk_wanted_at(c, op->rows);
-        call->push[12] = c->at.token;
-        call->push[13] = s->n_in;
-        call->push[14] = s->n_out;
-        call->push[15] = (uint32_t)first;
-        call->push[16] = (uint32_t)n;
-        call->push[17] = gm_vk_width(c, op->out[0]);
-        call->push[18] = halves_of(s);
-        call->push[19] = gm_f32_bits(op->scale);
+    gm_vk_call *call = gm_vk_add(c, "embed", s->format, gm_vk_domain_of(op), TABLE_GROUP);
+    gm_vk_bind_slot(c, call, 3, op->out[0], true);
+    call->items = (uint32_t)gm_div_up(s->n_in, 1024);
+    call->push[11] = gm_vk_wanted_at(c, op->rows);
+    call->push[12] = c->at.token;
+    call->push[13] = s->n_in;
+    call->push[14] = s->n_out;
+    call->push[15] = (uint32_t)first;
+    call->push[16] = (uint32_t)n;
+    call->push[17] = gm_vk_width(c, op->out[0]);
+    call->push[18] = halves_of(s);
+    call->push[19] = gm_f32_bits(op->scale);
+    return call;
+}
+
+/* Rows that came with the step lie in its copy, one for each of the step's rows. */
+static void file_rows(gm_vk_compiler *c, const gm_op *op)
+{
+    const gm_exec *x = c->x;
+    uint64_t stride = gm_file_row_stride(x->limits.file_row_bytes);
+    gm_vk_call *call = add_table(c, op, 0, x->max_rows);
+    gm_vk_bind_work(c, call, 1, x->work.step + x->file_rows_offset, x->max_rows * stride, false);
+    call->push[12] = GM_VK_NO_TOKEN;
+    call->push[14] = x->max_rows;
+    call->push[18] = (uint32_t)(stride / 2);
+}
+
+void gm_vk_emit_table_rows(gm_vk_compiler *c, const gm_op *op)
+{
+    uint64_t step = gm_vk_rows_bound(c, op->w[0]), n_rows = shape_of(c, op->w[0])->n_out;
+    if (!c->d->weights[op->w[0]].buffer) {
+        file_rows(c, op);
+        return;
+    }
+    for (uint64_t first = 0; first < n_rows; first += step) {
+        uint64_t n = gm_min_u64(step, n_rows - first);
+        gm_vk_bind_weight(c, add_table(c, op, first, n), 1, op->w[0], first, n);
     }
 }
 
