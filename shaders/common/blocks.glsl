@@ -26,6 +26,11 @@ uint word_at(uint matrix, uint at)
     uint low = word(matrix, at >> 1), high = word(matrix, at + 1u >> 1);
     return (at & 1u) == 0u ? low : low >> 16 | high << 16;
 }
+uvec2 two_words_at(uint matrix, uint at)
+{
+    uint i = at >> 1, low = word(matrix, i), middle = word(matrix, i + 1u), high = word(matrix, at + 3u >> 1);
+    return (at & 1u) == 0u ? uvec2(low, middle) : uvec2(low >> 16 | middle << 16, middle >> 16 | high << 16);
+}
 
 #if defined(FORMAT_IQ4_NL) || defined(FORMAT_IQ4_XS)
 #define HAS_VALUES
@@ -93,14 +98,14 @@ vec4 unit_codes(unit w, uint i) { return bytes(nibbles(w.q, i) | HIGH * (spread(
 #define GROUPS 1
 struct unit {
     float scale;
-    uint q[2];
+    uvec2 q;
 };
 unit load_unit(uint matrix, uint row, uint u)
 {
     unit w;
-    uint at = row + 17u * (u >> 2), q = at + 1u + 4u * (u & 3u);
+    uint at = row + 17u * (u >> 2);
     w.scale = low_half(half_at(matrix, at));
-    w.q = uint[](word_at(matrix, q), word_at(matrix, q + 2u));
+    w.q = two_words_at(matrix, at + 1u + 4u * (u & 3u));
     return w;
 }
 uint unit_at(uint u, uint i) { return 8u * u + 4u * i; }
@@ -152,7 +157,8 @@ uint unit_at(uint u, uint i) { return 128u * (u >> 3) + 4u * (u & 7u) + 32u * i;
 
 #if defined(FORMAT_Q2_K)
 struct unit {
-    uint dm, q, scales[2];
+    uint dm, q;
+    uvec2 scales;
 };
 unit load_unit(uint matrix, uint row, uint u)
 {
@@ -160,7 +166,7 @@ unit load_unit(uint matrix, uint row, uint u)
     uint at = (row >> 1) + 21u * (u >> 4), upper = u >> 3 & 1u, shift = 8u * (u >> 2 & 1u);
     w.dm = word(matrix, at + 20u);
     w.q = word(matrix, at + 4u + (u & 15u));
-    w.scales = uint[](word(matrix, at + 2u * upper) >> shift, word(matrix, at + 2u * upper + 1u) >> shift);
+    w.scales = uvec2(word(matrix, at + 2u * upper), word(matrix, at + 2u * upper + 1u)) >> shift;
     return w;
 }
 uint scale_of(unit w, uint g) { return w.scales[g >> 1] >> 16u * (g & 1u); }
@@ -171,7 +177,9 @@ vec4 unit_codes(unit w, uint i) { return bytes(w.q >> 2u * i & 0x03030303u); }
 #elif defined(FORMAT_Q3_K)
 struct unit {
     float d;
-    uint q, high, scales[2], scales_high; /* high: bits 0 … 3 of the bytes */
+    uint q, high; /* high: bits 0 … 3 of the bytes */
+    uvec2 scales;
+    uint scales_high;
 };
 unit load_unit(uint matrix, uint row, uint u)
 {
@@ -180,7 +188,7 @@ unit load_unit(uint matrix, uint row, uint u)
     w.d = low_half(half_at(matrix, at + 54u));
     w.q = word_at(matrix, at + 16u + 2u * (u & 15u));
     w.high = word_at(matrix, at + 2u * (u & 7u)) >> 4u * upper;
-    w.scales = uint[](word_at(matrix, at + 48u) >> shift, word_at(matrix, at + 50u) >> shift);
+    w.scales = two_words_at(matrix, at + 48u) >> shift;
     w.scales_high = word_at(matrix, at + 52u) >> shift;
     return w;
 }
@@ -195,7 +203,9 @@ vec4 unit_codes(unit w, uint i) { return bytes((w.q >> 2u * i & 0x03030303u) | (
 #else
 struct unit {
     float d;
-    uint low[2], high, scales[2]; /* run i: nibble i / 2 of low[i & 1] */
+    uvec2 low; /* run i: nibble i / 2 of low[i & 1] */
+    uint high;
+    uvec2 scales;
 };
 unit load_unit(uint matrix, uint row, uint u)
 {
@@ -203,9 +213,9 @@ unit load_unit(uint matrix, uint row, uint u)
     uint at = row + 105u * (u >> 4), upper = u >> 3 & 1u, column = 2u * (u & 7u), shift = 8u * (u >> 2 & 1u);
     uint low = at + 32u * upper + column, scales = at + 96u + 4u * upper;
     w.d = low_half(half_at(matrix, at + 104u));
-    w.low = uint[](word_at(matrix, low), word_at(matrix, low + 16u));
+    w.low = uvec2(word_at(matrix, low), word_at(matrix, low + 16u));
     w.high = word_at(matrix, at + 64u + 16u * upper + column);
-    w.scales = uint[](word_at(matrix, scales) >> shift, word_at(matrix, scales + 2u) >> shift);
+    w.scales = two_words_at(matrix, scales) >> shift;
     return w;
 }
 float unit_scale(unit w, uint g)
