@@ -11,6 +11,7 @@ typedef struct bytes {
 struct gguf_writer {
     uint32_t version, alignment;
     uint64_t n_keys, n_tensors;
+    bool data_follows;       /* after the file */
     bytes keys, infos, data; /* the three regions */
     bytes file;
 };
@@ -149,17 +150,30 @@ void gguf_put_split(gguf_writer *w, uint16_t no, uint16_t count, int32_t n_tenso
 
 /* ---- tensors ---- */
 
-void gguf_put_tensor(gguf_writer *w, const char *name, uint32_t type, uint32_t n_dims, const uint64_t *ne,
-                     const void *data, size_t n_bytes)
+static void put_info(gguf_writer *w, const char *name, uint32_t type, uint32_t n_dims, const uint64_t *ne,
+                     uint64_t offset)
 {
-    pad(&w->data, w->alignment);
     put_text(&w->infos, name, strlen(name));
     put_u32(&w->infos, n_dims);
     put(&w->infos, ne, n_dims * sizeof *ne);
     put_u32(&w->infos, type);
-    put_u64(&w->infos, w->data.n);
-    put(&w->data, data, n_bytes);
+    put_u64(&w->infos, offset);
     w->n_tensors++;
+}
+
+void gguf_put_tensor(gguf_writer *w, const char *name, uint32_t type, uint32_t n_dims, const uint64_t *ne,
+                     const void *data, size_t n_bytes)
+{
+    pad(&w->data, w->alignment);
+    put_info(w, name, type, n_dims, ne, w->data.n);
+    put(&w->data, data, n_bytes);
+}
+
+void gguf_put_tensor_at(gguf_writer *w, const char *name, uint32_t type, uint32_t n_dims, const uint64_t *ne,
+                        uint64_t offset)
+{
+    put_info(w, name, type, n_dims, ne, offset);
+    w->data_follows = true;
 }
 
 void gguf_put_tensor_f32(gguf_writer *w, const char *name, uint32_t type, uint32_t n_dims, const uint64_t *ne,
@@ -188,7 +202,7 @@ const uint8_t *gguf_writer_finish(gguf_writer *w, size_t *n_bytes)
     put_u64(file, w->n_keys);
     put(file, w->keys.data, w->keys.n);
     put(file, w->infos.data, w->infos.n);
-    if (w->data.n) {
+    if (w->data.n || w->data_follows) {
         pad(file, w->alignment);
         put(file, w->data.data, w->data.n);
     }

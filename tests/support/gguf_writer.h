@@ -43,6 +43,9 @@ void gguf_put_split(gguf_writer *w, uint16_t no, uint16_t count, int32_t n_tenso
 /* Tensors: `ne` has n_dims entries; `data` NULL: n_bytes zeros. */
 void gguf_put_tensor(gguf_writer *w, const char *name, uint32_t type, uint32_t n_dims, const uint64_t *ne,
                      const void *data, size_t n_bytes);
+/* Without data, which the caller writes after the file: with one of these, the header ends aligned. */
+void gguf_put_tensor_at(gguf_writer *w, const char *name, uint32_t type, uint32_t n_dims, const uint64_t *ne,
+                        uint64_t offset);
 /* From f32 values through gm_format_of(type)->pack; the type must have one, n is the number of elements. */
 void gguf_put_tensor_f32(gguf_writer *w, const char *name, uint32_t type, uint32_t n_dims, const uint64_t *ne,
                          const float *values);
