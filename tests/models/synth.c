@@ -157,10 +157,7 @@ static bool write_file(const options *o, const synth_model *m, const gm_gguf *vo
     if (ok && o->header_only) ok = synth_write_hole(f, synth_data_bytes(m));
     int why = errno;
     if (f && fclose(f) != 0) ok = false, why = errno;
-    if (!ok) {
-        fprintf(stderr, "synth-model: %s cannot be written: %s.\n", o->out, strerror(why));
-        if (f) remove(o->out);
-    }
+    if (!ok) fprintf(stderr, "synth-model: %s cannot be written: %s.\n", o->out, strerror(why));
     free(buffer);
     gguf_writer_destroy(w);
     return ok;
