@@ -8,7 +8,7 @@ root=$(dirname "$here")
 . "$here/packages.sh"
 
 echo "1/4  packages: a C compiler, CMake, Ninja, pkg-config, jansson, libedit, pip" >&2
-need gcc libc6-dev cmake ninja-build pkg-config libjansson-dev libedit-dev python3 python3-pip ca-certificates
+need gcc libc6-dev cmake ninja-build pkg-config libjansson-dev libjsmn-dev libedit-dev python3 python3-pip ca-certificates
 
 echo "2/4  building libgemma and its programs in $root/build/release" >&2
 mkdir -p "$root/build/release"

@@ -649,6 +649,157 @@ GEMMA_PUBLIC int gemma_generation_stop_at(gemma_generation *generation, const ch
 GEMMA_PUBLIC int gemma_generation_next(gemma_generation *generation, gemma_piece *piece);
 GEMMA_PUBLIC size_t gemma_generation_message(const gemma_generation *generation, char *buffer, size_t n_bytes);
 
+/* ---------------------------------------------------------------- chat */
+
+typedef struct gemma_chat gemma_chat; /* Threads: one at a time. A conversation and how the model wants it written. */
+
+/* Turn formats. */
+enum {
+    GEMMA_CHAT_AUTO = 0,         /* what the file needs */
+    GEMMA_CHAT_GEMMA3 = 1,       /* turns of user and model; no thoughts, no tools */
+    GEMMA_CHAT_GEMMA4_SMALL = 2, /* E2B, E4B */
+    GEMMA_CHAT_GEMMA4_LARGE = 3  /* 12B, 26B-A4B, 31B: an empty thought in front of answers without thinking */
+};
+
+typedef struct gemma_chat_options {
+    uint32_t size;
+    uint32_t variant; /* GEMMA_CHAT_… above */
+} gemma_chat_options;
+
+/* `file` is only asked for its architecture and chat template, and may be NULL when options name a variant. The chat
+ * keeps the tokenizer alive. Errors: ARG, NOMEM, UNSUPPORTED (an architecture without a turn format, a vocabulary
+ * without its tokens). Since 0.1. */
+GEMMA_PUBLIC int gemma_chat_create(gemma_tokenizer *tokenizer, gemma_file *file, const gemma_chat_options *options,
+                                   gemma_chat **out, gemma_error *error);
+GEMMA_PUBLIC void gemma_chat_destroy(gemma_chat *chat);
+/* As gemma_session_message. */
+GEMMA_PUBLIC size_t gemma_chat_message(const gemma_chat *chat, char *buffer, size_t n_bytes);
+GEMMA_PUBLIC uint32_t gemma_chat_variant(const gemma_chat *chat); /* never AUTO; 0: chat is NULL */
+
+enum {
+    GEMMA_ROLE_SYSTEM = 1, /* first in the conversation */
+    GEMMA_ROLE_USER = 2,
+    GEMMA_ROLE_MODEL = 3,
+    GEMMA_ROLE_TOOL = 4, /* the result of a call, behind the model's message that made it */
+    GEMMA_ROLE_DEVELOPER = 5
+};
+
+typedef struct gemma_message {
+    uint32_t size;
+    uint32_t role;    /* GEMMA_ROLE_… */
+    const char *text; /* what was said, or the result of a call; NULL: nothing */
+    size_t n_text;
+    const char *thought; /* of the model; written only while its turn lasts. NULL: none */
+    size_t n_thought;
+    const char *name;    /* of a tool's message: its function, when no call_id says which. NULL: not said */
+    const char *call_id; /* of a tool's message: the id given to gemma_chat_add_call. NULL: not said */
+} gemma_message;
+
+/* Appends a message; everything is copied. No text in it can become a control token, whatever it says. Each adding call
+ * leaves the conversation as it was when it fails.
+ * Errors: ARG, VERSION, NOMEM, UTF8. Since 0.1. */
+GEMMA_PUBLIC int gemma_chat_add(gemma_chat *chat, const gemma_message *message);
+/* A tool call of the last message, which must be the model's (add one without text first). `id` may be NULL;
+ * `arguments` is a JSON object, as a parser gives it; n_bytes 0: none.
+ * Errors: ARG, NOMEM, STATE, FULL (128 calls), FORMAT. Since 0.1. */
+GEMMA_PUBLIC int gemma_chat_add_call(gemma_chat *chat, const char *id, const char *name, const char *arguments,
+                                     size_t n_bytes);
+/* A message in the common JSON shape: {"role", "content", "reasoning", "tool_calls": [{"id", "function": {"name",
+ * "arguments"}}], "tool_call_id", "name"}; content is text or a list of {"type": "text", "text"} and media parts (written
+ * as placeholders); arguments are an object. At most 64 MiB, nested at most 64 deep.
+ * Errors: ARG, NOMEM, FORMAT (the sentence says where). Since 0.1. */
+GEMMA_PUBLIC int gemma_chat_add_json(gemma_chat *chat, const char *json, size_t n_bytes);
+/* A tool the model may call: {"type": "function", "function": {"name", "description", "parameters": JSON schema}}, or the
+ * inner object alone. Errors: as above. Since 0.1. */
+GEMMA_PUBLIC int gemma_chat_add_tool(gemma_chat *chat, const char *json, size_t n_bytes);
+/* A whole conversation: {"messages": […], "tools": […], "add_generation_prompt", "enable_thinking",
+ * "preserve_thinking"}, or the list of messages alone; appended. *flags (may be NULL) becomes the GEMMA_RENDER_… flags it
+ * asks for. Errors: as above. Since 0.1. */
+GEMMA_PUBLIC int gemma_chat_read(gemma_chat *chat, const char *json, size_t n_bytes, uint32_t *flags);
+/* The conversation as gemma_chat_read takes it; *n_bytes is its length, SMALL when it is more than n_cap.
+ * Errors: ARG, NOMEM, SMALL. Since 0.1. */
+GEMMA_PUBLIC int gemma_chat_write(gemma_chat *chat, char *buffer, size_t n_cap, size_t *n_bytes);
+/* Replaces the system message; n_bytes 0 takes it away. Errors: as gemma_chat_add. Since 0.1. */
+GEMMA_PUBLIC int gemma_chat_set_system(gemma_chat *chat, const char *text, size_t n_bytes);
+
+GEMMA_PUBLIC uint32_t gemma_chat_n_messages(const gemma_chat *chat);
+/* Keeps the first n_messages; 0 clears the conversation. Tools stay. Errors: ARG. Since 0.1. */
+GEMMA_PUBLIC int gemma_chat_keep(gemma_chat *chat, uint32_t n_messages);
+/* Drops the oldest turn: everything up to the second user's message but the system message. Returns how many messages
+ * went; 0: only one turn is left. Since 0.1. */
+GEMMA_PUBLIC uint32_t gemma_chat_drop_oldest(gemma_chat *chat);
+GEMMA_PUBLIC int gemma_chat_forget_tools(gemma_chat *chat);
+
+enum {
+    GEMMA_RENDER_GENERATE = 1,     /* end with the opening of the model's turn */
+    GEMMA_RENDER_THINK = 2,        /* let it think; ignored by Gemma 3 */
+    GEMMA_RENDER_KEEP_THOUGHTS = 4 /* thoughts before tool calls stay in later turns */
+};
+
+typedef struct gemma_rendering {
+    uint32_t size;
+    uint32_t in_thought; /* 1: the ids end inside a thought; give it to gemma_parser_reset */
+    size_t n_ids;        /* BOS included */
+    size_t n_standing;   /* so many stand when the answer and a user's message are added: the place for a mark. Thoughts
+                            of this turn come after it, as the next turn's history is without them */
+    size_t n_bytes;      /* of the text */
+} gemma_rendering;
+
+/* Writes the conversation out. The ids are those of tokenising the text with its markers, but what messages and tools
+ * contain is never read as a marker. Rendering the same again costs nothing.
+ * Errors: ARG, NOMEM, UNSUPPORTED (tools for Gemma 3; a token that is not in the vocabulary), STATE (Gemma 3: not user
+ * and model in turn). Since 0.1. */
+GEMMA_PUBLIC int gemma_chat_render(gemma_chat *chat, uint32_t flags, gemma_rendering *rendering);
+/* Copies up to n_cap of the last rendering's ids, bytes (UTF-8, no NUL); returns how many. 0 after any change. */
+GEMMA_PUBLIC size_t gemma_chat_ids(const gemma_chat *chat, int32_t *ids, size_t n_cap);
+GEMMA_PUBLIC size_t gemma_chat_text(const gemma_chat *chat, char *buffer, size_t n_cap);
+
+/* ---------------------------------------------------------------- parser of what the model writes */
+
+typedef struct gemma_parser gemma_parser; /* Threads: one at a time. Works for every vocabulary. */
+
+typedef struct gemma_parser_options {
+    uint32_t size;
+    uint32_t call_bytes; /* most of one tool call, as written and as JSON; 0: 65536; at most 16 MiB */
+} gemma_parser_options;
+
+enum { /* kinds of parts; readers accept numbers they do not know */
+       GEMMA_PART_ANSWER = 1,
+       GEMMA_PART_THOUGHT = 2,
+       GEMMA_PART_CALL = 3,  /* name and arguments */
+       GEMMA_PART_BROKEN = 4 /* a tool call that cannot be read: `error` says why, text is what there is of it */
+};
+
+typedef struct gemma_part {
+    uint32_t size;
+    uint32_t kind;    /* GEMMA_PART_… */
+    const char *text; /* whole UTF-8 characters, never control text; CALL: the arguments, a JSON object */
+    size_t n_bytes;
+    const char *name; /* CALL: the function, NUL-terminated; else "" */
+    int32_t error;    /* BROKEN: FORMAT, or SMALL when it is longer than call_bytes; else OK */
+    uint32_t reserved;
+} gemma_part;
+
+/* Takes its memory once, about 3 × call_bytes; nothing below allocates. The parser keeps the tokenizer alive.
+ * Errors: ARG, VERSION, NOMEM. Since 0.1. */
+GEMMA_PUBLIC int gemma_parser_create(gemma_tokenizer *tokenizer, const gemma_parser_options *options,
+                                     gemma_parser **out, gemma_error *error);
+GEMMA_PUBLIC void gemma_parser_destroy(gemma_parser *parser);
+/* A new output begins; in_thought as gemma_rendering says. Errors: ARG. Since 0.1. */
+GEMMA_PUBLIC int gemma_parser_reset(gemma_parser *parser, uint32_t in_thought);
+/* The next id of the output; markers are recognised by their ids only. Read the parts before the next push.
+ * Errors: ARG, STATE (there are unread parts). Since 0.1. */
+GEMMA_PUBLIC int gemma_parser_push(gemma_parser *parser, int32_t id);
+/* Text instead of ids, cut anywhere, its markers spelled out; it must stay valid until its parts are read.
+ * Errors: as above. Since 0.1. */
+GEMMA_PUBLIC int gemma_parser_push_text(gemma_parser *parser, const char *text, size_t n_bytes);
+/* The output ends here, with or without an end token: what was held back comes out. Errors: as above. Since 0.1. */
+GEMMA_PUBLIC int gemma_parser_finish(gemma_parser *parser);
+/* The next part (valid until the next call): 1, or 0 when there is none before the next push. Since 0.1. */
+GEMMA_PUBLIC int gemma_parser_next(gemma_parser *parser, gemma_part *part);
+/* 1 once an end token (or what can only follow one) was pushed: everything after it is ignored. */
+GEMMA_PUBLIC int gemma_parser_ended(const gemma_parser *parser);
+
 #ifdef __cplusplus
 }
 #endif

@@ -18,7 +18,7 @@ build()
 }
 
 step "packages"
-need gcc g++ libc6-dev cmake ninja-build pkg-config libcmocka-dev libjansson-dev libedit-dev python3 python3-pip \
+need gcc g++ libc6-dev cmake ninja-build pkg-config libcmocka-dev libjansson-dev libjsmn-dev libedit-dev python3 python3-pip \
     ca-certificates
 [ "$what" = quick ] || need clang clang-format libclang-rt-14-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-mingw-w64-x86-64
 mkdir -p build

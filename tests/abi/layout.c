@@ -1,6 +1,7 @@
 /* The layout of every public struct, for 64-bit targets. A released line never changes; fields are appended.
  * Made by check_layout.py --write, which also checks that no struct or field is missing. */
 #include "gemma.h"
+#include "gemma/vulkan.h"
 
 #define SIZE(type, bytes) _Static_assert(sizeof(type) == (bytes), "size of " #type)
 #define FIELD(type, field, offset, bytes)                                                                              \
@@ -107,7 +108,7 @@ FIELD(gemma_plan_options, probe, 72, 8);
 FIELD(gemma_plan_options, place, 80, 8);
 FIELD(gemma_plan_options, place_user, 88, 8);
 
-SIZE(gemma_bill, 160);
+SIZE(gemma_bill, 168);
 FIELD(gemma_bill, size, 0, 4);
 FIELD(gemma_bill, device, 4, 4);
 FIELD(gemma_bill, heap, 8, 4);
@@ -122,7 +123,8 @@ FIELD(gemma_bill, driver_bytes, 64, 8);
 FIELD(gemma_bill, total_bytes, 72, 8);
 FIELD(gemma_bill, budget_bytes, 80, 8);
 FIELD(gemma_bill, mapped_bytes, 88, 8);
-FIELD(gemma_bill, name, 96, 64);
+FIELD(gemma_bill, file_bytes, 96, 8);
+FIELD(gemma_bill, name, 104, 64);
 
 SIZE(gemma_plan_info, 72);
 FIELD(gemma_plan_info, size, 0, 4);
@@ -236,5 +238,55 @@ FIELD(gemma_piece, text, 8, 8);
 FIELD(gemma_piece, n_bytes, 16, 8);
 FIELD(gemma_piece, log_prob, 24, 4);
 FIELD(gemma_piece, stop, 28, 4);
+
+SIZE(gemma_chat_options, 8);
+FIELD(gemma_chat_options, size, 0, 4);
+FIELD(gemma_chat_options, variant, 4, 4);
+
+SIZE(gemma_message, 56);
+FIELD(gemma_message, size, 0, 4);
+FIELD(gemma_message, role, 4, 4);
+FIELD(gemma_message, text, 8, 8);
+FIELD(gemma_message, n_text, 16, 8);
+FIELD(gemma_message, thought, 24, 8);
+FIELD(gemma_message, n_thought, 32, 8);
+FIELD(gemma_message, name, 40, 8);
+FIELD(gemma_message, call_id, 48, 8);
+
+SIZE(gemma_rendering, 32);
+FIELD(gemma_rendering, size, 0, 4);
+FIELD(gemma_rendering, in_thought, 4, 4);
+FIELD(gemma_rendering, n_ids, 8, 8);
+FIELD(gemma_rendering, n_standing, 16, 8);
+FIELD(gemma_rendering, n_bytes, 24, 8);
+
+SIZE(gemma_parser_options, 8);
+FIELD(gemma_parser_options, size, 0, 4);
+FIELD(gemma_parser_options, call_bytes, 4, 4);
+
+SIZE(gemma_part, 40);
+FIELD(gemma_part, size, 0, 4);
+FIELD(gemma_part, kind, 4, 4);
+FIELD(gemma_part, text, 8, 8);
+FIELD(gemma_part, n_bytes, 16, 8);
+FIELD(gemma_part, name, 24, 8);
+FIELD(gemma_part, error, 32, 4);
+FIELD(gemma_part, reserved, 36, 4);
+
+SIZE(gemma_vulkan_host, 96);
+FIELD(gemma_vulkan_host, size, 0, 4);
+FIELD(gemma_vulkan_host, api_version, 4, 4);
+FIELD(gemma_vulkan_host, get_instance_proc_addr, 8, 8);
+FIELD(gemma_vulkan_host, instance, 16, 8);
+FIELD(gemma_vulkan_host, physical_device, 24, 8);
+FIELD(gemma_vulkan_host, device, 32, 8);
+FIELD(gemma_vulkan_host, queue, 40, 8);
+FIELD(gemma_vulkan_host, queue_family, 48, 4);
+FIELD(gemma_vulkan_host, reserved, 52, 4);
+FIELD(gemma_vulkan_host, extensions, 56, 8);
+FIELD(gemma_vulkan_host, n_extensions, 64, 8);
+FIELD(gemma_vulkan_host, user, 72, 8);
+FIELD(gemma_vulkan_host, lock, 80, 8);
+FIELD(gemma_vulkan_host, unlock, 88, 8);
 
 int main(void) { return 0; }
