@@ -78,12 +78,14 @@ void main()
     if (whole_units()) add_units(start, column);
     else add_elements(start, column);
 
-    [[unroll]] for (uint first = 0u; first < ROWS; first += PASS) {
-        if (first > 0u) barrier();
-        [[unroll]] for (uint s = 0u; s < PASS * PER_ROW; s++) {
-            /* Sum s of the pass: column, then matrix, then row. */
-            uint c = s % COLUMNS, m = s / COLUMNS % MATRICES, r = first + s / PER_ROW;
-            sums[s * GROUP + thread] = total[(m * ROWS + r) * COLUMNS + c];
+    for (uint pass = 0u; pass < ROWS / PASS; pass++) {
+        if (pass > 0u) barrier();
+        [[unroll]] for (uint l = 0u; l < LINES; l++) {
+            uint m = l / ROWS, r = l % ROWS;
+            [[unroll]] for (uint c = 0u; c < COLUMNS; c++) {
+                uint sum = (r % PASS * MATRICES + m) * COLUMNS + c;
+                if (r / PASS == pass) sums[sum * GROUP + thread] = total[l * COLUMNS + c];
+            }
         }
         barrier();
         /* Eight invocations to a sum, then one. */
@@ -95,7 +97,7 @@ void main()
         }
         barrier();
         for (uint j = thread; j < PASS * COLUMNS; j += GROUP) {
-            uint c = j % COLUMNS, r = j / COLUMNS, o = row + first + r;
+            uint c = j % COLUMNS, r = j / COLUMNS, o = row + pass * PASS + r;
             float y[2];
             for (uint m = 0u; m < MATRICES; m++) {
                 uint at = (r * PER_ROW + m * COLUMNS + c) * GROUP;
