@@ -48,11 +48,13 @@ int gemma_generation_next(gemma_generation *g, gemma_piece *piece)
 {
     if (!g || !piece) return GEMMA_E_ARG;
     gemma_piece full = { .size = sizeof full, .id = -1 };
+    int rc = gm_result_write(piece, &full, sizeof full);
+    if (rc) return rc; /* before anything is drawn */
     uint64_t modes = gm_float_env_set_default();
-    int rc = gm_generation_next(g, &full);
+    rc = gm_generation_next(g, &full);
     gm_float_env_restore(modes);
-    int wrote = gm_result_write(piece, &full, sizeof full);
-    return rc ? rc : wrote;
+    gm_result_write(piece, &full, sizeof full);
+    return rc;
 }
 
 size_t gemma_generation_message(const gemma_generation *g, char *buffer, size_t n_bytes)

@@ -69,7 +69,9 @@ void gemma_runtime_destroy(gemma_runtime *runtime) { gm_runtime_drop(runtime); }
 int gemma_cancel_create(gemma_runtime *rt, gemma_cancel **out, gemma_error *error)
 {
     gm_error_clear(error);
-    if (!rt || !out) return gm_fail(error, GEMMA_E_ARG, "gemma_cancel_create: NULL");
+    if (!out) return gm_fail(error, GEMMA_E_ARG, "gemma_cancel_create: out is NULL");
+    *out = NULL;
+    if (!rt) return gm_fail(error, GEMMA_E_ARG, "gemma_cancel_create: runtime is NULL");
     *out = gm_new(&rt->mem, sizeof **out, GEMMA_TAG_OBJECT);
     if (!*out) return gm_fail_nomem(error, "a cancel object", sizeof **out);
     (*out)->mem = &rt->mem;

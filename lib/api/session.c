@@ -57,10 +57,7 @@ size_t gemma_session_ids(const gemma_session *s, uint32_t from, int32_t *ids, si
 
 int gemma_session_feed(gemma_session *s, const int32_t *ids, size_t n, const gemma_feed_options *options)
 {
-    if (!s) return GEMMA_E_ARG;
-    gemma_feed_options o;
-    int rc = gm_options_read(&o, sizeof o, options, "gemma_feed_options", NULL);
-    return rc ? rc : gm_session_feed(s, ids, n, &o);
+    return s ? gm_session_feed(s, ids, n, options) : GEMMA_E_ARG;
 }
 
 int gemma_session_rewind(gemma_session *s, uint32_t position)

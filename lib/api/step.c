@@ -30,14 +30,7 @@ int gemma_step_clear(gemma_step *t) { return t ? gm_step_clear(t) : GEMMA_E_ARG;
 
 int gemma_step_add(gemma_step *t, gemma_session *s, const gemma_row *row, uint32_t *index)
 {
-    if (!t || !s || !row) return GEMMA_E_ARG;
-    gemma_row r;
-    int rc = gm_options_read(&r, sizeof r, row, "gemma_row", NULL);
-    if (rc) return rc;
-    uint32_t i;
-    rc = gm_step_add(t, s, &r, &i);
-    if (!rc && index) *index = i;
-    return rc;
+    return t && s && row ? gm_step_add(t, s, row, index) : GEMMA_E_ARG;
 }
 
 int gemma_step_submit(gemma_step *t, gemma_cancel *cancel) { return t ? gm_step_submit(t, cancel) : GEMMA_E_ARG; }

@@ -74,7 +74,7 @@ void gm_error_clear(gemma_error *error)
 
 size_t gm_message_copy(const gemma_error *kept, char *buffer, size_t n)
 {
-    return gm_text_format(buffer, n, "%s", kept->message);
+    return gm_text_format(buffer, n, "%s", kept ? kept->message : "");
 }
 
 int gm_options_read(void *dst, uint32_t known, const void *src, const char *what, gemma_error *error)
