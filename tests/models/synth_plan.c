@@ -224,8 +224,10 @@ static void add_attention(synth_model *m, uint32_t i)
     add_matrix(m, in_layer(i, "attn_k.weight"), type, s->n_embd, kv, 1);
     if (has_attn_v(s, i))
         add_matrix(m, in_layer(i, "attn_v.weight"), type_of(m, m->attn_v++, m->n_attn_v), s->n_embd, kv, 1);
-    add_vector(m, in_layer(i, "attn_q_norm.weight"), head, 1);
-    add_vector(m, in_layer(i, "attn_k_norm.weight"), head, 1);
+    float norm =
+        s->family == 4 ? powf((float)head, -0.25f) : 1; /* scores of size 1, though Gemma 4 divides by nothing */
+    add_vector(m, in_layer(i, "attn_q_norm.weight"), head, norm);
+    add_vector(m, in_layer(i, "attn_k_norm.weight"), head, norm);
     add_matrix(m, in_layer(i, "attn_output.weight"), type, q, s->n_embd, 1);
     add_vector(m, in_layer(i, "post_attention_norm.weight"), s->n_embd, 1);
 }
