@@ -105,7 +105,7 @@ static void tune(const gm_vk_report *r, gm_vk_caps *c)
     c->attention_groups = 128;
     if (c->kind == GEMMA_DEVICE_SOFTWARE) {
         c->matvec_group = 32;
-        c->matvec_rows = 8;
+        c->matvec_rows = 2; /* larger ones take the driver seconds to compile */
         c->attention_groups = 8;
     } else if (r->properties.vendorID == 0x10de) {
         c->matvec_rows = 2;
