@@ -1,0 +1,1 @@
+gm_api_test(fault/whole)
