@@ -20,6 +20,7 @@ enum { PLAIN = 0, GEGLU = 1, GELU_MUL = 2 };    /* MATMUL */
 enum { V_NORM = 1, V_FROM_K = 2 };              /* HEADS, bits; positions 0: only q */
 enum { CAUSAL = 0, SPAN = 1, ONLY_WANTED = 2 }; /* ATTENTION: a span sees ahead */
 enum { NO_CAP = 0, CAP = 1, PICKS = 2 };        /* HEAD: PICKS takes the wanted rows itself */
+enum { IN_MEMORY = 0, FROM_FILE = 1 };          /* EMBED, PLE_ROWS */
 enum { FUSED = 0, APART = 1 };                  /* EXPERTS */
 enum { BARE = 0, FACTORS = 1, WITH_NEXT = 2 };  /* NORM, ROPE, NORM_ADD: bits */
 
@@ -65,6 +66,8 @@ static const op_case table[] = {
     MATRIX(GM_Q5_K),
     MATRIX(GM_Q6_K),
     MATRIX(GM_IQ4_XS),
+    MATRIX(GM_IQ2_XXS), /* no dots: rows are unpacked */
+    MATRIX(GM_IQ3_S),
     { OP(MATMUL, GM_F32, 1), .n_in = 2112, .n_out = { 2051 } },
     { OP(MATMUL, GM_Q8_0, 1), .n_in = 2112, .n_out = { 2051 }, .variant = GEGLU },
     { OP(MATMUL, GM_Q4_0, 2), .n_in = 2112, .n_out = { 2051 } },
@@ -79,6 +82,7 @@ static const op_case table[] = {
     { OP(EMBED, GM_Q6_K, 64), .n_in = 256 },
     { OP(EMBED, GM_F32, 1), .n_in = 33 },
     { OP(PLE_ROWS, GM_Q5_0, 3), .n_in = 1024 },
+    { OP(PLE_ROWS, GM_Q6_K, 5), .n_in = 512, .variant = FROM_FILE },
     { OP(ROPE, GM_F32, 65), .n_in = 256 },
     { OP(ROPE, GM_F32, 3), .n_in = 512, .variant = FACTORS },
     { OP(ROPE, GM_F32, 1), .n_in = 2 },
@@ -165,6 +169,7 @@ static void make_rows(const op_case *c, scene *s)
     if (c->kind == GM_OP_EMBED || c->kind == GM_OP_PLE_ROWS) {
         scene_weight(s, 0, c->type, c->n_in, 100, 1);
         for (uint32_t r = 0; r < s->n_rows; r++) s->token[r] = (int32_t)(99 - r);
+        s->from_file = c->variant == FROM_FILE;
         s->op.scale = 25.25f;
     } else if (c->kind == GM_OP_ROPE) {
         s->op.base = 1e6;

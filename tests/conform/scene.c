@@ -55,21 +55,17 @@ void scene_init(scene *s, gm_op_kind kind, uint32_t n_rows, uint64_t seed)
     }
 }
 
-/* Random bits for a type that cannot be packed: everything but its f16 scales, which make values of deviation about
- * 1 / sqrt(n_in). */
+/* Random bits for a type that cannot be packed (IQ…: a block begins with its f16 scale), but for the scale, which makes
+ * values of deviation about 1 / sqrt(n_in). */
 static void random_blocks(scene *s, const gm_format *f, uint8_t *block, uint64_t count, uint32_t n_in)
 {
-    static const int8_t scales[GM_TYPE_LIMIT][2] = {
-        [GM_Q2_K] = { 80, 82 }, [GM_Q3_K] = { 108, 108 }, [GM_Q5_K] = { 0, 2 }
-    };
     float values[256];
     for (uint64_t i = 0; i < count * f->block_bytes; i++) block[i] = (uint8_t)scene_random(s);
     for (uint64_t b = 0; b < count; b++, block += f->block_bytes) {
         float d = 1;
         for (int pass = 0; pass < 2; pass++) {
             uint16_t half = gm_f16_from_f32(d);
-            memcpy(block + scales[f->type][0], &half, 2);
-            memcpy(block + scales[f->type][1], &half, 2);
+            memcpy(block, &half, 2);
             f->unpack(block, values, 1);
             double squares = 0;
             for (uint32_t i = 0; i < f->block; i++) squares += (double)values[i] * (double)values[i];
@@ -228,11 +224,12 @@ static void place_weights(stage *t)
                                          s->shapes[i].n_matrix
                                    : 64;
         t->shapes[i] = s->weights[i] ? s->shapes[i] : (gm_weight_shape){ gm_format_of(GM_F32), 1, 1, 1 };
+        if (s->from_file) t->shapes[i] = s->shapes[0];
         at[i + 1] = gm_align_up(at[i] + n, 64);
     }
     ok(t, gm_buffer_create(t->be, 0, at[4], GEMMA_TAG_WEIGHTS, &t->weights, &t->error));
     for (unsigned i = 0; i < 4; i++) {
-        t->spans[i] = (gm_span){ .buffer = t->weights, .offset = at[i] };
+        t->spans[i] = s->from_file ? (gm_span){ 0 } : (gm_span){ .buffer = t->weights, .offset = at[i] };
         if (!s->weights[i]) continue;
         uint64_t n = gm_row_bytes(s->shapes[i].format, s->shapes[i].n_in) * s->shapes[i].n_out * s->shapes[i].n_matrix;
         ok(t, gm_buffer_write(t->weights, at[i], s->weights[i], n, &t->error));
@@ -271,6 +268,7 @@ static void make_program(stage *t, uint32_t max_rows)
                                   .n_vocab = s->op.n_vocab,
                                   .n_embd = s->in_width[0],
                                   .max_copies = 1 };
+    if (s->from_file) t->limits.file_row_bytes = (uint32_t)gm_row_bytes(s->shapes[0].format, s->shapes[0].n_in);
     if (!s->n_positions) t->limits.global_pages = 4096;
 }
 
@@ -312,6 +310,10 @@ static void fill_block(stage *t, const uint32_t *rows, uint32_t n)
         t->block.angle[i] = s->angle[r];
         t->block.last_seen[i] = s->last_seen[r];
         t->block.table[i] = 1;
+        uint64_t row_bytes = t->limits.file_row_bytes;
+        if (row_bytes)
+            memcpy(t->block.file_rows + i * gm_file_row_stride(row_bytes), s->weights[0] + s->token[r] * row_bytes,
+                   row_bytes);
     }
     for (uint32_t i = 0; i < n; i++) {
         uint32_t r = rows ? rows[i] : i;

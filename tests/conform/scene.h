@@ -19,6 +19,7 @@ typedef struct scene {
     int32_t token[SCENE_ROWS], target[SCENE_ROWS];
     uint32_t position[SCENE_ROWS], angle[SCENE_ROWS], last_seen[SCENE_ROWS], want[SCENE_ROWS];
     bool wanted_slot; /* HEAD: in0 holds all rows, of which every second is wanted */
+    bool from_file;   /* w0 has no place: its rows come with the step */
     bool in_place;    /* out0 is in0 (HEADS) or in1 (NORM_ADD) */
     gm_kv_layer kv;   /* format NULL: none */
     uint32_t n_pages, n_positions;

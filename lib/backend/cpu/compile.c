@@ -61,6 +61,11 @@ static int resolve_op(gm_exec *x, const gm_exec_desc *d, uint32_t i, gemma_error
     }
     if (o->op.kind == GM_OP_ROUTER) o->w[0].q8 = NULL, o->w[0].f32 = x->cpu->kernels.f32[o->w[0].format->type];
     if (o->op.kv >= 0) o->kv = &x->kv[o->op.kv];
+    bool by_row = o->op.kind == GM_OP_EMBED || o->op.kind == GM_OP_PLE_ROWS;
+    for (size_t k = 0; k < GM_COUNT(o->w); k++)
+        if (o->op.w[k] >= 0 && !o->w[k].data && !by_row)
+            return gm_fail(error, GEMMA_E_INTERNAL, "weight %d is left in the file, but not only read by row",
+                           (int)o->op.w[k]);
     bool results_fit = o->op.n_vocab == d->limits.n_vocab && o->in[0].width == d->limits.n_embd;
     if (o->op.kind == GM_OP_HEAD && d->limits.result_rows && !results_fit)
         return gm_fail(error, GEMMA_E_INTERNAL, "results of %u ids and %u values in a step block for %u and %u",
