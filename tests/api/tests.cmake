@@ -22,3 +22,5 @@ foreach(name IN ITEMS rows memory bad_input nulls threads generation)
     gm_api_test(api/${name})
   endif()
 endforeach()
+# What the thread sanitizer runs.
+set_tests_properties(api.threads PROPERTIES LABELS threads)
