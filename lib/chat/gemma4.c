@@ -192,8 +192,7 @@ static void put_message(rendering *r, uint32_t at)
     size_t before = w->text.n;
     bool content = put_content(w, gm_message_field(m, "content"), model);
     /* More results would go in front of it, the model's next message continues it. */
-    if (last && model && content && (calls || r->flags & GEMMA_RENDER_GENERATE) && w->standing > before)
-        w->standing = before;
+    if (last && model && content && w->standing > before) w->standing = before;
 
     r->end = results ? ENDS_RESULTS : calls ? ENDS_CALL : ENDS_PLAIN;
     r->after_model = model;
@@ -204,7 +203,7 @@ static void put_message(rendering *r, uint32_t at)
     bool goes_on = model && !last && c->messages[next].role == GEMMA_ROLE_MODEL;
     bool open = results && !content && last;
     if (goes_on || open) return;
-    if (last && model && r->flags & GEMMA_RENDER_GENERATE) gm_stands_to_here(w);
+    if (last && model) gm_stands_to_here(w);
     gm_put_marker(w, GM_TURN_END);
     gm_put_text(w, "\n");
 }

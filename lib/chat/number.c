@@ -55,15 +55,15 @@ static double value_of(const char *digits, int n, int64_t point)
     return strtod(text, NULL);
 }
 
-/* The first n digits of d, rounded half to even. */
-static decimal rounded(const decimal *d, int n)
+/* The first n digits of d, rounded half to even, or always up. */
+static decimal rounded(const decimal *d, int n, bool always_up)
 {
     decimal r = *d;
     if (n >= d->n) return r;
     bool beyond = d->more;
     for (int i = n + 1; i < d->n; i++) beyond |= d->digits[i] != '0';
     bool odd = n > 0 && (d->digits[n - 1] - '0') % 2;
-    bool up = d->digits[n] > '5' || (d->digits[n] == '5' && (beyond || odd));
+    bool up = always_up || d->digits[n] > '5' || (d->digits[n] == '5' && (beyond || odd));
     r.n = n;
     while (up && r.n && r.digits[r.n - 1] == '9') r.n--;
     if (up && r.n) r.digits[r.n - 1]++;
@@ -76,17 +76,63 @@ static decimal rounded(const decimal *d, int n)
     return r;
 }
 
-/* Fifteen digits always come back as they were, except near the ends of the range; else the fewest that read back. */
+/* ---- all digits of a double ---- */
+
+enum { LIMBS = 90, LIMB = 1000000000 }; /* 767 digits are the most a double has */
+
+static void multiply(uint32_t *limbs, int *n, uint32_t factor)
+{
+    uint64_t carry = 0;
+    for (int i = 0; i < *n; i++) {
+        carry += (uint64_t)limbs[i] * factor;
+        limbs[i] = (uint32_t)(carry % LIMB);
+        carry /= LIMB;
+    }
+    if (carry) limbs[(*n)++] = (uint32_t)carry;
+}
+
+/* value = mantissa × 2^exponent exactly: mantissa × 5^-exponent with the point moved when the exponent is negative. */
+static void expand(double value, decimal *d)
+{
+    uint64_t bits, mantissa;
+    memcpy(&bits, &value, sizeof bits);
+    int exponent = (int)(bits >> 52 & 0x7ff);
+    mantissa = bits & 0xfffffffffffffu;
+    if (exponent)
+        mantissa |= (uint64_t)1 << 52;
+    else
+        exponent = 1;
+    exponent -= 1075;
+    uint32_t limbs[LIMBS] = { (uint32_t)(mantissa % LIMB), (uint32_t)(mantissa / LIMB) };
+    int n = limbs[1] ? 2 : 1;
+    for (int i = 0; i < exponent; i++) multiply(limbs, &n, 2);
+    for (int i = 0; i > exponent; i--) multiply(limbs, &n, 5);
+    *d = (decimal){ .point = exponent < 0 ? exponent : 0 };
+    for (int i = n; i-- > 0;) {
+        for (uint32_t unit = LIMB / 10; unit; unit /= 10) {
+            char digit = (char)('0' + limbs[i] / unit % 10);
+            bool leading = d->n == 0 && digit == '0';
+            if (!leading) d->point++;
+            if (leading) continue;
+            if (d->n < DIGITS_MAX)
+                d->digits[d->n++] = digit;
+            else if (digit != '0')
+                d->more = true;
+        }
+    }
+}
+
+/* The fewest digits that read back as the same double, and of those the closest: that may be above, as doubles are less
+ * dense above a power of two. Up to fifteen come back as they were written, except near the ends of the range. */
 static void shorten(decimal *d)
 {
-    bool ordinary = d->point > -290 && d->point < 290;
-    if (d->n <= 15 && ordinary) return;
+    if (d->n <= 15 && d->point > -290 && d->point < 290) return;
     double value = value_of(d->digits, d->n, d->point);
-    for (int n = ordinary ? 15 : 1; n <= DIGITS_NEEDED && n < d->n; n++) {
-        decimal r = rounded(d, n);
-        if (n < DIGITS_NEEDED && value_of(r.digits, r.n, r.point) != value) continue;
-        *d = r;
-        return;
+    decimal exact;
+    expand(value, &exact);
+    for (int i = 2; i < 2 * (DIGITS_NEEDED + 1); i++) {
+        *d = rounded(&exact, i / 2, i % 2);
+        if (value_of(d->digits, d->n, d->point) == value) return;
     }
 }
 

@@ -1,10 +1,11 @@
 /* What the model writes, cut into thoughts, answers and tool calls. Input is bytes and markers; markers come as ids or,
- * when the caller has only text, are found in it. */
+ * when the caller has only text, are found in it. Thoughts and answers are searched for spelled markers once more as
+ * they come out, so that none can be put together from what stands left and right of a hidden one. */
 #include "chat/call.h"
 #include "chat/chat.h"
 #include "chat/write.h"
 
-enum { TEXT_ROOM = 4096, NAME_MAX_BYTES = 64, CALL_BYTES = 65536, CALL_BYTES_MAX = 16 << 20 };
+enum { TEXT_ROOM = 4096, TEXT_MARGIN = 128, NAME_MAX_BYTES = 64, CALL_BYTES = 65536, CALL_BYTES_MAX = 16 << 20 };
 enum { GM_END = GM_MARKER_COUNT, GM_NOTHING }; /* markers that are no token: the output ends; none */
 
 typedef enum parser_state {
@@ -15,6 +16,12 @@ typedef enum parser_state {
     IN_CALL,
     ENDED
 } parser_state;
+
+/* Bytes that may become a marker. */
+typedef struct gm_spelling {
+    char held[GM_MARKER_BYTES_MAX];
+    uint32_t n;
+} gm_spelling;
 
 struct gm_parser {
     gm_mem *mem;
@@ -28,14 +35,14 @@ struct gm_parser {
     uint32_t marker; /* GM_NOTHING: none */
     char *piece;     /* [piece_cap] an id's bytes */
     size_t piece_cap;
-    char held[GM_MARKER_BYTES_MAX]; /* of spelled text: the beginning of what may be a marker */
-    uint32_t n_held;
-    char bytes[4]; /* an unfinished character */
+    gm_spelling found; /* of spelled text */
+    char bytes[4];     /* an unfinished character */
     uint32_t n_bytes;
     /* output */
     char text[TEXT_ROOM];
     uint32_t n_text, kind;
-    bool newline_held; /* in a thought: the last one belongs to the closing marker */
+    gm_spelling out[2]; /* answer, thought */
+    bool newline_held;  /* in a thought: the last one belongs to the closing marker */
     char name[NAME_MAX_BYTES];
     uint32_t n_name;
     bool call_ready, call_too_long;
@@ -90,27 +97,77 @@ void gm_parser_reset(gm_parser *p, bool in_thought)
     p->state = in_thought ? IN_THOUGHT : IN_ANSWER;
     p->n_in = 0;
     p->marker = GM_NOTHING;
-    p->n_held = p->n_bytes = p->n_text = p->n_name = 0;
+    p->found.n = p->out[0].n = p->out[1].n = p->n_bytes = p->n_text = p->n_name = 0;
     p->newline_held = p->call_ready = false;
     begin_call(p);
 }
 
 bool gm_parser_ended(const gm_parser *p) { return p->state == ENDED; }
 
+/* ---- spelled markers ---- */
+
+/* The marker that is spelled here; GM_NOTHING: none. *begins: more bytes could make one. */
+static uint32_t match_spelled(const gm_parser *p, const gm_spelling *s, bool *begins)
+{
+    *begins = false;
+    for (uint32_t i = 0; i < GM_MARKER_COUNT; i++) {
+        const char *marker = p->markers.text[i];
+        size_t length = marker ? strlen(marker) : 0;
+        if (length < s->n || memcmp(marker, s->held, s->n)) continue;
+        if (length == s->n) return i;
+        *begins = true;
+    }
+    return GM_NOTHING;
+}
+
+/* Adds a byte and gives the bytes that are no marker to `put`; returns the marker that it completes. */
+static uint32_t spell(gm_parser *p, gm_spelling *s, char byte, void (*put)(gm_parser *, char))
+{
+    if (!s->n && byte != '<') { /* no marker begins so */
+        put(p, byte);
+        return GM_NOTHING;
+    }
+    s->held[s->n++] = byte;
+    while (s->n) {
+        bool begins;
+        uint32_t marker = match_spelled(p, s, &begins);
+        if (marker != GM_NOTHING) s->n = 0;
+        if (begins || marker != GM_NOTHING) return marker;
+        put(p, s->held[0]);
+        s->n--;
+        memmove(s->held, s->held + 1, s->n);
+    }
+    return GM_NOTHING;
+}
+
+/* No more text comes: an unfinished marker is control text and dropped, unless it is hardly one. */
+static void spell_end(gm_parser *p, gm_spelling *s, void (*put)(gm_parser *, char))
+{
+    bool text = s->n == 1 || (s->n == 2 && s->held[1] != '|');
+    for (uint32_t i = 0; text && i < s->n; i++) put(p, s->held[i]);
+    s->n = 0;
+}
+
 /* ---- characters ---- */
+
+static void emit_answer(gm_parser *p, char byte)
+{
+    p->kind = GEMMA_PART_ANSWER;
+    p->text[p->n_text++] = byte;
+}
+
+static void emit_thought(gm_parser *p, char byte)
+{
+    p->kind = GEMMA_PART_THOUGHT;
+    if (p->newline_held) p->text[p->n_text++] = '\n';
+    p->newline_held = byte == '\n';
+    if (!p->newline_held) p->text[p->n_text++] = byte;
+}
 
 static void put_text(gm_parser *p, const char *text, uint32_t n)
 {
-    p->kind = p->state == IN_THOUGHT ? GEMMA_PART_THOUGHT : GEMMA_PART_ANSWER;
-    memcpy(p->text + p->n_text, text, n);
-    p->n_text += n;
-}
-
-static void put_thought(gm_parser *p, const char *text, uint32_t n)
-{
-    if (p->newline_held) put_text(p, "\n", 1);
-    p->newline_held = n == 1 && text[0] == '\n';
-    if (!p->newline_held) put_text(p, text, n);
+    bool thought = p->state == IN_THOUGHT;
+    for (uint32_t i = 0; i < n; i++) spell(p, p->out + thought, text[i], thought ? emit_thought : emit_answer);
 }
 
 /* A channel is a thought, whatever its name; a turn that is not the model's ends the output. */
@@ -119,8 +176,10 @@ static void name_ends(gm_parser *p)
     bool model = p->n_name == 5 && !memcmp(p->name, "model", 5);
     if (p->state == IN_NAME)
         p->state = IN_THOUGHT;
+    else if (model)
+        p->state = IN_ANSWER;
     else
-        p->state = model ? IN_ANSWER : ENDED;
+        p->marker = GM_END;
     p->n_name = 0;
 }
 
@@ -128,7 +187,7 @@ static void name_ends(gm_parser *p)
 static void name_was_text(gm_parser *p)
 {
     if (p->state == IN_ROLE) {
-        p->state = ENDED;
+        p->marker = GM_END;
         return;
     }
     p->state = IN_THOUGHT;
@@ -147,8 +206,8 @@ static void put_call_text(gm_parser *p, const char *text, size_t n)
 static void put_char(gm_parser *p, const char *text, uint32_t n)
 {
     switch (p->state) {
-    case IN_ANSWER: put_text(p, text, n); break;
-    case IN_THOUGHT: put_thought(p, text, n); break;
+    case IN_ANSWER:
+    case IN_THOUGHT: put_text(p, text, n); break;
     case IN_CALL: put_call_text(p, text, n); break;
     case IN_NAME:
     case IN_ROLE:
@@ -159,7 +218,7 @@ static void put_char(gm_parser *p, const char *text, uint32_t n)
             p->n_name += n;
         } else {
             name_was_text(p);
-            if (p->state == IN_THOUGHT) put_thought(p, text, n);
+            if (p->state == IN_THOUGHT) put_text(p, text, n);
         }
         break;
     case ENDED: break;
@@ -200,6 +259,11 @@ static void end_output(gm_parser *p)
     p->state = ENDED;
 }
 
+static bool is_end(uint32_t marker)
+{
+    return marker == GM_END || marker == GM_EOS || marker == GM_TURN_END || marker == GM_RESPONSE;
+}
+
 static void take_marker(gm_parser *p, uint32_t marker)
 {
     if (p->state == ENDED) return;
@@ -208,7 +272,7 @@ static void take_marker(gm_parser *p, uint32_t marker)
     case GM_END:
     case GM_EOS:
     case GM_TURN_END:
-    case GM_RESPONSE: end_output(p); break;
+    case GM_RESPONSE: end_output(p); break; /* is_end */
     case GM_QUOTE:
         if (in_call) put_call_text(p, &(char){ GM_CALL_QUOTE }, 1);
         break;
@@ -239,43 +303,6 @@ static void take_marker(gm_parser *p, uint32_t marker)
     }
 }
 
-/* The marker that is spelled here; GM_NOTHING: none. *begins: more bytes could make one. */
-static uint32_t match_spelled(const gm_parser *p, const char *text, uint32_t n, bool *begins)
-{
-    *begins = false;
-    for (uint32_t i = 0; i < GM_MARKER_COUNT; i++) {
-        const char *marker = p->markers.text[i];
-        size_t length = marker ? strlen(marker) : 0;
-        if (length < n || memcmp(marker, text, n)) continue;
-        if (length == n) return i;
-        *begins = true;
-    }
-    return GM_NOTHING;
-}
-
-/* A byte of text in which markers are spelled. */
-static void put_spelled(gm_parser *p, char byte)
-{
-    p->held[p->n_held++] = byte;
-    while (p->n_held) {
-        bool begins;
-        p->marker = match_spelled(p, p->held, p->n_held, &begins);
-        if (p->marker != GM_NOTHING) p->n_held = 0;
-        if (begins || !p->n_held) return;
-        put_byte(p, p->held[0]);
-        p->n_held--;
-        memmove(p->held, p->held + 1, p->n_held);
-    }
-}
-
-/* No more text comes: an unfinished marker is control text and dropped, unless it is hardly one. */
-static void flush_held(gm_parser *p)
-{
-    bool text = p->n_held == 1 || (p->n_held == 2 && p->held[1] != '|');
-    for (uint32_t i = 0; text && i < p->n_held; i++) put_byte(p, p->held[i]);
-    p->n_held = 0;
-}
-
 static void flush_bytes(gm_parser *p)
 {
     if (p->n_bytes) put_char(p, replacement, sizeof replacement);
@@ -297,7 +324,7 @@ int gm_parser_push(gm_parser *p, int32_t id)
 {
     if (unread(p)) return GEMMA_E_STATE;
     if (p->state == ENDED || id < 0) return GEMMA_OK;
-    flush_held(p);
+    spell_end(p, &p->found, put_byte);
     p->marker = marker_of(p, id);
     p->spelled = false;
     p->in = p->piece;
@@ -319,7 +346,7 @@ int gm_parser_finish(gm_parser *p)
 {
     if (unread(p)) return GEMMA_E_STATE;
     if (p->state == ENDED) return GEMMA_OK;
-    flush_held(p);
+    spell_end(p, &p->found, put_byte);
     p->marker = GM_END;
     return GEMMA_OK;
 }
@@ -361,7 +388,7 @@ static void give_call(gm_parser *p, gemma_part *part)
 bool gm_parser_next(gm_parser *p, gemma_part *part)
 {
     for (;;) {
-        bool full = p->n_text > TEXT_ROOM - NAME_MAX_BYTES - 16;
+        bool full = p->n_text > TEXT_ROOM - TEXT_MARGIN;
         if (p->n_text && (full || p->marker != GM_NOTHING || p->call_ready || !p->n_in)) {
             give_text(p, part);
             return true;
@@ -372,17 +399,21 @@ bool gm_parser_next(gm_parser *p, gemma_part *part)
         }
         if (p->marker != GM_NOTHING) {
             uint32_t marker = p->marker;
-            flush_bytes(p);
-            if (p->n_text) continue; /* the last character belongs in front of the marker */
+            flush_bytes(p); /* in front of the marker */
+            if (!p->n_text && is_end(marker)) spell_end(p, p->out + 1, emit_thought);
+            if (!p->n_text && is_end(marker)) spell_end(p, p->out, emit_answer);
+            if (p->n_text) continue;
             p->marker = GM_NOTHING;
             take_marker(p, marker);
         } else if (p->n_in && p->state != ENDED) {
             char byte = *p->in++;
             p->n_in--;
+            uint32_t found = GM_NOTHING;
             if (p->spelled)
-                put_spelled(p, byte);
+                found = spell(p, &p->found, byte, put_byte);
             else
                 put_byte(p, byte);
+            if (found != GM_NOTHING) p->marker = found;
         } else {
             p->n_in = 0;
             return false;
