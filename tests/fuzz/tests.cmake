@@ -41,3 +41,10 @@ endfunction()
 # One line per target: the modules it is linked to, lowest first.
 gm_fuzz(gguf base quant gguf)
 gm_fuzz(tokenizer base tokenizer)
+gm_fuzz(chat base tokenizer chat)
+gm_fuzz(chat_parser base tokenizer chat)
+foreach(target IN ITEMS fuzz_chat fuzz_chat_parser) # jsmn
+  if(TARGET ${target})
+    target_include_directories(${target} SYSTEM PRIVATE $<TARGET_PROPERTY:gm_chat,INCLUDE_DIRECTORIES>)
+  endif()
+endforeach()

@@ -312,7 +312,7 @@ static void ids_as_text(void **state)
 static void marker_text_in_a_call(void **state)
 {
     static result r;
-    static const char *const pieces[] = { "<|tool_call>", "call:f{a:", Q, "<tool_call|>" Q, Q, "}", "<tool_call|>" };
+    static const char *const pieces[] = { "<|tool_call>", "call:f{a:", Q, ("<tool_call|>" Q), Q, "}", "<tool_call|>" };
     (void)state;
     begin(parser, &r);
     for (size_t i = 0; i < GM_COUNT(pieces); i++) {

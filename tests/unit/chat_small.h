@@ -2,7 +2,7 @@
 #ifndef GM_TEST_CHAT_SMALL_H
 #define GM_TEST_CHAT_SMALL_H
 
-#include "unit/tokenizer_small.h"
+#include "tokenizer_small.h"
 
 static const char *const chat_markers_gemma4[] = {
     "<|turn>",   "<|think|>",    "<|channel>",   "<channel|>",       "<|tool>",
