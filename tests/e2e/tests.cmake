@@ -4,3 +4,5 @@ if(TARGET gemma)
   set_tests_properties(e2e.install PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300
                        ENVIRONMENT "CC=${CMAKE_C_COMPILER};CMAKE=${CMAKE_COMMAND};SANITIZE=${GEMMA_SANITIZE}")
 endif()
+gm_api_test(e2e/gemma4_tiny)
+gm_api_test(e2e/real)
