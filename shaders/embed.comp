@@ -16,12 +16,15 @@ uint word(uint matrix, uint i) { return w_words[i]; }
 #include "common/blocks.glsl"
 
 const uint PART = 1024u; /* elements of a workgroup */
+/* token_at: W is not a table, but has a row for every row of the step. */
+const uint NO_TOKENS = 0xffffffffu;
 
 void main()
 {
     uint thread = gl_LocalInvocationID.x, r = gl_WorkGroupID.y, begin = gl_WorkGroupID.x * PART;
     if (r >= STEP(push.count_at)) return;
-    uint id = STEP(push.token_at + step_row_of(push.wanted_at, r));
+    uint id = step_row_of(push.wanted_at, r);
+    if (push.token_at != NO_TOKENS) id = STEP(push.token_at + id);
     uint y = push.off[3] + r * push.y_stride, end = min(begin + PART, push.n_in);
     bool beyond = id >= push.n_rows;
     if (beyond ? push.span_first != 0u : id - push.span_first >= push.span_rows) return;

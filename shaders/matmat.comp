@@ -30,7 +30,7 @@ void load_weights(uint matrix, uint first_row, uint s)
         uint r = j % TILE, n = j / TILE, u = s * SLICE_UNITS + n;
         uint row = row_start(matrix, min(first_row + r, push.n_out - 1u));
         vec4 fours[FOURS];
-        if ((u + 1u) * UNIT <= push.n_in && whole_units()) {
+        if (in_units((u + 1u) * UNIT)) {
             unit w = load_unit(matrix, row, u);
             [[unroll]] for (uint i = 0u; i < FOURS; i++) fours[i] = unit_weights(w, i);
         } else {
@@ -47,7 +47,7 @@ void load_columns(uint first_column, uint count, uint s)
         uint x = push.off[2] + (first_column + c) * push.x_stride + at;
         vec4 v = vec4(0.0);
         if (first_column + c < count) {
-            if (at + 4u <= push.n_in && (push.x_stride & 3u) == 0u) v = x_fours[x / 4u];
+            if (in_units(at + 4u)) v = x_fours[x / 4u];
             else
                 [[unroll]] for (uint k = 0u; k < 4u; k++)
                     if (at + k < push.n_in) v[k] = x_values[x + k];

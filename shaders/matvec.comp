@@ -15,7 +15,7 @@ const uint FIT = 4096u / (PER_ROW * GROUP);
 const uint PASS = FIT < ROWS ? FIT : ROWS;
 shared float sums[PASS * PER_ROW * GROUP];
 
-/* Matrix row r of matrix m: LINES lines, the second matrix' rows behind the first's. */
+/* Line m × ROWS + r is row r of matrix m. */
 const uint LINES = MATRICES * ROWS;
 float total[LINES * COLUMNS];
 
@@ -41,9 +41,14 @@ void add_units(uint start[LINES], uint column[COLUMNS])
                 }
             }
             [[unroll]] for (uint l = 0u; l < LINES; l++) {
-                float scale = unit_scale(w[l], g), offset = unit_offset(w[l], g);
-                [[unroll]] for (uint c = 0u; c < COLUMNS; c++)
-                    total[l * COLUMNS + c] += scale * part[l * COLUMNS + c] + offset * ones[c];
+                float scale = unit_scale(w[l], g);
+                [[unroll]] for (uint c = 0u; c < COLUMNS; c++) {
+                    float sum = scale * part[l * COLUMNS + c];
+#ifdef HAS_OFFSET
+                    sum += unit_offset(w[l], g) * ones[c];
+#endif
+                    total[l * COLUMNS + c] += sum;
+                }
             }
         }
     }
@@ -75,7 +80,7 @@ void main()
     [[unroll]] for (uint l = 0u; l < LINES; l++) start[l] = row_start(l / ROWS, min(row + l % ROWS, push.n_out - 1u));
     [[unroll]] for (uint c = 0u; c < COLUMNS; c++) column[c] = push.off[2] + min(c, live - 1u) * push.x_stride;
     [[unroll]] for (uint i = 0u; i < LINES * COLUMNS; i++) total[i] = 0.0;
-    if (whole_units()) add_units(start, column);
+    if (in_units((push.n_in + UNIT - 1u) / UNIT * UNIT)) add_units(start, column);
     else add_elements(start, column);
 
     for (uint pass = 0u; pass < ROWS / PASS; pass++) {

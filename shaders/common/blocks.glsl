@@ -289,9 +289,6 @@ vec4 unit_codes(unit w, uint i) { return w.values[i]; }
 #endif
 
 #define UNIT (FOURS * 4u)
-#ifndef HAS_OFFSET
-float unit_offset(unit w, uint g) { return 0.0; }
-#endif
 #ifndef HAS_ELEMENTS
 float element(uint matrix, uint row, uint i) { return 0.0; }
 #endif
@@ -299,5 +296,9 @@ float element(uint matrix, uint row, uint i) { return 0.0; }
 vec4 unit_weights(unit w, uint i)
 {
     uint g = i / (FOURS / GROUPS);
+#ifdef HAS_OFFSET
     return unit_scale(w, g) * unit_codes(w, i) + unit_offset(w, g);
+#else
+    return unit_scale(w, g) * unit_codes(w, i);
+#endif
 }

@@ -23,10 +23,11 @@ uint word(uint matrix, uint i)
 /* In half-words. */
 uint row_start(uint matrix, uint row) { return 2u * push.off[matrix == 0u ? 1 : 4] + row * push.row_halfs; }
 
+/* Whether the elements below `end` can be had as units of weights and fours of x: always, with blocks. */
 #ifdef HAS_ELEMENTS
-bool whole_units() { return ((push.n_in & 7u) | (push.row_halfs & 1u) | (push.x_stride & 3u)) == 0u; }
+bool in_units(uint end) { return end <= push.n_in && ((push.row_halfs & 1u) | (push.x_stride & 3u)) == 0u; }
 #else
-bool whole_units() { return true; }
+bool in_units(uint end) { return true; }
 #endif
 
 /* a: the product with the matrix, b: with the second one. */
