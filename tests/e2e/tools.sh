@@ -1,0 +1,129 @@
+#!/bin/sh
+# tools.sh BIN: what the command-line programs say and return, on a tiny model. Skips (77) without python3.
+set -eu
+bin=$1
+here=$(cd "$(dirname "$0")/.." && pwd)
+model=$here/data/tiny/tiny-gemma4-e2b.Q4_K_M.gguf
+command -v python3 > /dev/null || { echo "skipped: no python3"; exit 77; }
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+export LC_ALL=C
+
+fail()
+{
+    echo "$*"
+    echo "--- stdout"; cat out
+    echo "--- stderr"; cat err
+    exit 1
+}
+# expect CODE WORDS PROGRAM ARGUMENT...: exit code, and words of stderr (one sentence where it is an error).
+expect()
+{
+    code=$1 words=$2 program=$3
+    shift 3
+    got=0
+    "$bin/$program" "$@" > out 2> err < /dev/null || got=$?
+    [ "$got" = "$code" ] || fail "$program $*: exit code $got, not $code"
+    [ -z "$words" ] || grep -q -- "$words" err || fail "$program $*: stderr does not say \"$words\""
+}
+# check EXPRESSION: over `x`, the JSON in the file out.
+check()
+{
+    python3 -c "import json; x = json.load(open('out')); assert $1, x" || fail "not so: $1"
+}
+
+for program in gemma-chat gemma-plan gemma-bench gemma-tokenize gemma-eval; do
+    case $program in
+        gemma-eval) set -- --ppl err ;;
+        gemma-chat) set -- -p hello ;;
+        *) set -- ;;
+    esac
+    expect 2 "no model" $program "$@"
+    expect 1 "nowhere.gguf: cannot open" $program -m nowhere.gguf "$@"
+    expect 1 "not a GGUF" $program -m "$here/e2e/tools.sh" "$@"
+    expect 2 "bogus" $program -m "$model" "$@" --bogus
+    expect 2 "unexpected argument" $program -m "$model" "$@" stray
+    expect 2 "--threads takes a whole number" $program -m "$model" "$@" --threads many
+    expect 2 "no KV type" $program -m "$model" "$@" --kv q3
+    expect 2 "--fit takes" $program -m "$model" "$@" --fit please
+    expect 0 "" $program --help
+    grep -q "Usage: $program" out || fail "$program --help has no usage"
+    expect 0 "" $program --version
+    grep -q "libgemma [0-9]" out || fail "$program --version says no version"
+done
+for program in gemma-chat gemma-plan gemma-bench; do
+    expect 1 'no device "toaster"; there are: cpu' $program -m "$model" --device toaster
+    expect 1 "ctx is 1000000; at most 262144" $program -m "$model" --ctx 1000000
+done
+expect 2 "give one of" gemma-eval -m "$model"
+expect 1 "cannot read missing.txt" gemma-eval -m "$model" --ppl missing.txt
+head -c 1000000 "$model" > cut.gguf
+expect 1 "cut.gguf" gemma-plan -m cut.gguf --no-probe
+
+# More than any machine has: every session may hold the whole context.
+huge="--no-probe --sessions 1024 --ctx 262144 --kv f32"
+expect 3 "needs .* may be used" gemma-plan -m "$model" $huge
+grep -q "This would fit" err || fail "no advice"
+expect 3 "needs" gemma-plan -m "$model" $huge --json
+check "x['fits'] is False and x['heaps'][0]['left'] < 0 and len(x['advice']) > 0"
+check "all(a['planned'] <= x['heaps'][0]['budget'] and a['set']['ctx'] > 0 for a in x['advice'])"
+expect 0 "" gemma-plan -m "$model" $huge --json --fit shrink
+check "x['fits']"
+
+expect 0 "" gemma-plan -m "$model" --json --no-probe
+check "set(x) == {'fits', 'heaps', 'predict', 'advice'} and x['fits'] is True and x['advice'] == []"
+check "all(sum(h['classes'].values()) == h['planned'] for h in x['heaps'])"
+check "all(h['budget'] - h['planned'] == h['left'] for h in x['heaps'])"
+check "{'decode_tok_s', 'decode_full_tok_s', 'prefill_tok_s', 'bytes_per_token', 'measured'} <= set(x['predict'])"
+check "x['predict']['measured'] is False and x['predict']['bytes_per_token'] > 1000000"
+cp out mapped
+expect 0 "" gemma-plan -m "$model" --json --no-probe --no-map
+check "x['heaps'][0]['mapped'] == 0 and x['heaps'][0]['planned'] > json.load(open('mapped'))['heaps'][0]['planned']"
+check "{'ffn', 'attention', 'kv global', 'kv sliding', 'scratch', 'staging'} <= set(x['heaps'][0]['classes'])"
+
+cat > lines << 'END'
+{"text":"hello w\u00f6rld\n"}
+{"text":""}
+{"text":"  two  spaces, \u4e2d\u6587 \ud83d\ude00"}
+END
+"$bin/gemma-tokenize" -m "$model" < lines > out 2> err || fail "gemma-tokenize"
+"$bin/gemma-tokenize" -m "$model" --decode < out > back 2> err || fail "gemma-tokenize --decode"
+python3 - << 'END' || fail "text and ids are no round trip"
+import json
+lines = lambda name: [json.loads(line) for line in open(name, encoding='utf-8')]
+assert lines('lines') == lines('back')
+assert [list(x) for x in lines('out')] == [['ids']] * 3
+END
+echo '{"no":1}' > lines
+"$bin/gemma-tokenize" -m "$model" < lines > out 2> err && fail "a line without text is taken"
+grep -q '"text"' err || fail "no word of the missing text"
+
+chat="gemma-chat -m $model --raw -p hello --n 12 --seed 3"
+expect 0 "total" $chat
+cp out first
+[ -s first ] || fail "gemma-chat printed nothing"
+expect 0 "tok/s" $chat
+cmp -s out first || fail "the same seed gives another text"
+expect 0 "" gemma-chat -m "$model" --raw -p hello --n 12 --seed 4
+cmp -s out first && fail "another seed gives the same text"
+echo hello | "$bin/gemma-chat" -m "$model" --raw -p - --n 3 > out 2> err || fail "gemma-chat -p -"
+
+expect 0 "" gemma-bench -m "$model" -p 16 -n 4 -r 1 -o json
+check "[t['test'] for t in x] == ['pp16', 'tg4']"
+check "all({'test', 'n_prompt', 'n_gen', 'depth', 'device', 'tok_s', 'gb_s', 'measured_gb_s', 'bandwidth_pct', \
+'predicted_tok_s', 'bytes_per_token', 'dispatches', 'submits'} <= set(t) for t in x)"
+check "all(t['tok_s']['best'] >= t['tok_s']['median'] > 0 and t['device'] for t in x)"
+expect 0 "" gemma-bench -m "$model" -p 16 -n 4 -r 1 -o csv
+[ "$(wc -l < out)" = 3 ] || fail "csv: a head and two lines"
+
+printf '\002\000\000\000\012\000\000\000\013\000\000\000' > ids
+expect 0 "" gemma-eval -m "$model" --device reference --tokens ids --logits logits
+[ "$(wc -c < logits)" = $((3 * 1024 * 4)) ] || fail "logits of three rows"
+echo '{"ids":[2,10,11,12]}' > score
+expect 0 "" gemma-eval -m "$model" --score score
+check "len(x['argmax']) == 4 and len(x['logprob']) == 3 and max(x['logprob']) < 0"
+echo '{"text":"hello"}' > prompts
+expect 0 "" gemma-eval -m "$model" --prompts prompts --greedy 5
+check "len(x['gen']) == 5 and x['prompt_nll'] > 0 and len(x['logprob']) == 5"
+echo "all as it should be"
