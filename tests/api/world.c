@@ -59,21 +59,24 @@ void world_close(world *w)
 gemma_session *world_session(world *w)
 {
     gemma_session *s;
-    assert_ok(gemma_session_create(w->model, NULL, &s, &w->error), w->error.message);
+    gemma_error error = { .size = sizeof error }; /* threads share w */
+    assert_ok(gemma_session_create(w->model, NULL, &s, &error), error.message);
     return s;
 }
 
 gemma_step *world_step(world *w)
 {
     gemma_step *t;
-    assert_ok(gemma_step_create(w->model, &t, &w->error), w->error.message);
+    gemma_error error = { .size = sizeof error }; /* threads share w */
+    assert_ok(gemma_step_create(w->model, &t, &error), error.message);
     return t;
 }
 
 gemma_sampler *world_sampler(world *w, const gemma_sampler_options *options)
 {
     gemma_sampler *s;
-    assert_ok(gemma_sampler_create(w->runtime, options, &s, &w->error), w->error.message);
+    gemma_error error = { .size = sizeof error }; /* threads share w */
+    assert_ok(gemma_sampler_create(w->runtime, options, &s, &error), error.message);
     return s;
 }
 
