@@ -93,12 +93,17 @@ uint64_t gm_vk_rows_bound(const gm_vk_compiler *c, int32_t w)
 static int create_variants(gm_vk_compiler *c, gm_vk_call *call)
 {
     gm_vk *vk = c->x->vk;
-    if (call->grid != GM_VK_GRID_MATRIX)
-        return gm_vk_pipeline_get(vk, call->module, call->spec, &call->pipelines[0], c->error);
     int rc = GEMMA_OK;
+    if (call->grid != GM_VK_GRID_MATRIX) {
+        rc = gm_vk_pipeline_get(vk, call->module, call->spec, &call->pipelines[0], c->error);
+        if (rc || call->grid != GM_VK_GRID_SPLITS) return rc;
+        uint32_t spec[GM_VK_SPECS] = { 256, call->spec[1], call->spec[2], call->spec[3], call->many_rows };
+        return gm_vk_pipeline_get(vk, call->module, spec, &call->pipelines[1], c->error);
+    }
     uint32_t most = call->domain == GM_VK_GROUP ? gm_min_u32(c->x->max_rows, GM_VK_FEW_ROWS) : c->x->max_rows;
     for (uint32_t i = 0; i < 4 && !rc && (i == 0 || 1u << (i - 1) < most); i++) {
         call->spec[2] = 1u << i;
+        call->spec[1] = gm_vk_matvec_rows(&vk->caps, 1u << i, call->spec[3]);
         rc = gm_vk_pipeline_get(vk, call->module, call->spec, &call->pipelines[i], c->error);
     }
     if (rc || most <= GM_VK_FEW_ROWS) return rc;

@@ -8,7 +8,7 @@
 
 #define GM_VK_BINDINGS   10
 #define GM_VK_PUSH_WORDS 32
-#define GM_VK_SPECS      4
+#define GM_VK_SPECS      5
 
 #define GM_VK_INSTANCE_FUNCTIONS(X)                                                                                    \
     X(DestroyInstance)                                                                                                 \

@@ -35,8 +35,8 @@ typedef struct gm_vk_operand {
 } gm_vk_operand;
 
 typedef struct gm_vk_call {
-    const gm_spirv *module, *tiles; /* tiles: the module for many rows (MATRIX) */
-    VkPipeline pipelines[GM_VK_VARIANTS];
+    const gm_spirv *module, *tiles;       /* tiles: the module for many rows (MATRIX) */
+    VkPipeline pipelines[GM_VK_VARIANTS]; /* MATRIX: by columns; SPLITS: a row, many_rows rows; else one */
     VkDescriptorSet set;
     gm_vk_operand operands[GM_VK_BINDINGS];
     uint32_t spec[GM_VK_SPECS];
@@ -47,6 +47,7 @@ typedef struct gm_vk_call {
     uint32_t row_words;   /* GROUP: binding 2 starts so many words later per row */
     uint32_t splits_word; /* SPLITS, MERGE: the push constant for the number of splits */
     uint32_t groups;      /* SPLITS, MERGE: workgroups per row and split */
+    uint32_t many_rows;   /* SPLITS: rows of a workgroup where nothing is split */
     bool for_hidden;      /* only where a row wants its hidden state */
     uint64_t work;        /* multiplications per row */
 } gm_vk_call;
@@ -111,9 +112,13 @@ uint64_t gm_vk_workspace_bytes(const gm_backend *be, const gm_program *p, const 
 gm_vk_work gm_vk_work_of(const gm_vk *vk, const gm_program *p, const gm_step_limits *limits);
 /* The module for a kernel and a format (NULL: none), or NULL. */
 const gm_spirv *gm_vk_kernel(const char *kernel, const gm_format *format);
-/* Query heads that a workgroup of attention serves, and the splits of a row's positions. */
+/* Query heads that a workgroup of attention serves; how many rows of many; the splits of a row's positions. */
 uint32_t gm_vk_attention_heads(const gm_op *op);
+uint32_t gm_vk_attention_rows(const gm_op *op);
 uint32_t gm_vk_attention_splits(const gm_vk *vk, uint32_t n_rows, uint32_t n_groups);
+
+/* Matrix rows of a workgroup of matvec. */
+uint32_t gm_vk_matvec_rows(const gm_vk_caps *caps, uint32_t n_columns, uint32_t epilogue);
 
 /* ---- compile.c ---- */
 int gm_vk_compile(gm_backend *be, const gm_exec_desc *desc, gm_exec **out, gemma_error *error);

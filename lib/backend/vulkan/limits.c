@@ -18,8 +18,22 @@ const gm_spirv *gm_vk_kernel(const char *kernel, const gm_format *format)
 uint32_t gm_vk_attention_heads(const gm_op *op)
 {
     uint32_t group = op->n_head / op->n_kv, heads = group;
-    while (heads > 1 && (group % heads || heads * op->head > 2048)) heads--;
+    while (heads > 1 && (group % heads || heads > 16 || heads * op->head > 2048)) heads--;
     return heads;
+}
+
+uint32_t gm_vk_attention_rows(const gm_op *op)
+{
+    uint32_t heads = gm_vk_attention_heads(op), rows = 16 / heads;
+    while (rows > 1 && rows * heads * op->head > 4096) rows--;
+    return rows;
+}
+
+/* Accumulators are registers: fewer rows for more columns, and for two matrices. */
+uint32_t gm_vk_matvec_rows(const gm_vk_caps *caps, uint32_t n_columns, uint32_t epilogue)
+{
+    uint32_t rows = caps->matvec_rows >> (n_columns > 4) >> (epilogue == GM_EPILOGUE_GEGLU);
+    return gm_max_u32(1, rows);
 }
 
 uint32_t gm_vk_attention_splits(const gm_vk *vk, uint32_t n_rows, uint32_t n_groups)

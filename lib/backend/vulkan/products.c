@@ -61,7 +61,6 @@ static gm_vk_call *add_product(gm_vk_compiler *c, int32_t w, uint64_t first, uin
     call->tiles = gm_vk_kernel("matmat", s->format);
     call->grid = GM_VK_GRID_MATRIX;
     call->items = (uint32_t)n;
-    call->spec[1] = caps->matvec_rows;
     call->spec[3] = epilogue;
     call->push[12] = s->n_in;
     call->push[13] = (uint32_t)n;

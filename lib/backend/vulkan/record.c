@@ -132,11 +132,16 @@ static bool grid_of(const gm_vk *vk, const gm_vk_call *call, uint32_t n_rows, ui
     if (call->splits_word) push[call->splits_word] = splits;
     switch (call->grid) {
     case GM_VK_GRID_ROWS: *g = (grid){ n_rows, 1, 1, 0 }; break;
-    case GM_VK_GRID_SPLITS: *g = (grid){ call->items, splits, n_rows, 0 }; break;
+    case GM_VK_GRID_SPLITS:
+        g->variant = splits == 1 && n_rows > GM_VK_FEW_ROWS;
+        g->y = splits;
+        g->z = (uint32_t)gm_div_up(n_rows, g->variant ? call->many_rows : 1);
+        break;
     case GM_VK_GRID_MERGE: return splits > 1;
     case GM_VK_GRID_MATRIX:
         g->variant = variant_of(n_rows);
-        g->x = (uint32_t)gm_div_up(call->items, g->variant == 4 ? 64 : call->spec[1]);
+        g->x = (uint32_t)gm_div_up(
+            call->items, g->variant == 4 ? 64 : gm_vk_matvec_rows(&vk->caps, 1u << g->variant, call->spec[3]));
         g->y = (uint32_t)gm_div_up(g->x, vk->caps.max_groups_x);
         g->x = (uint32_t)gm_div_up(g->x, g->y);
         g->z = g->variant == 4 ? (uint32_t)gm_div_up(n_rows, 64) : 1;
