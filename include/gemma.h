@@ -153,11 +153,16 @@ typedef int (*gemma_progress)(void *user, uint64_t done, uint64_t total);
 
 /* ---------------------------------------------------------------- runtime and devices */
 
+enum { GEMMA_RUNTIME_NO_VULKAN = 1 /* do not look for GPUs */ };
+
+struct gemma_vulkan_host; /* gemma/vulkan.h */
+
 typedef struct gemma_runtime_options {
     uint32_t size;
     uint32_t n_threads; /* 0: one per core the process may use; ignored with host.parallel_for but as the task count */
     uint32_t cpu_mask;  /* tests: CPU features (GEMMA_CPU_…) not to use; 0 = use all */
-    uint32_t reserved;
+    uint32_t flags;     /* GEMMA_RUNTIME_… */
+    const struct gemma_vulkan_host *vulkan; /* the host's own Vulkan; NULL: the system's, if there is one */
 } gemma_runtime_options;
 
 /* Threads: immutable after creation, any thread.
@@ -193,7 +198,10 @@ GEMMA_PUBLIC uint32_t gemma_device_count(const gemma_runtime *runtime);
 GEMMA_PUBLIC int gemma_device_describe(const gemma_runtime *runtime, uint32_t device, gemma_device_info *info);
 GEMMA_PUBLIC int gemma_heap_describe(const gemma_runtime *runtime, uint32_t device, uint32_t heap,
                                      gemma_heap_info *info);
-/* `name`: NULL or "auto" (the best real device), an id, a kind ("vulkan"), or part of a device's name, any case.
+/* As a plan's device: the first real GPU whose budget holds the plan, else the CPU. */
+#define GEMMA_DEVICE_AUTO UINT32_MAX
+
+/* `name`: NULL or "auto" (GEMMA_DEVICE_AUTO), an id, a kind ("vulkan"), or part of a device's name, any case.
  * Errors: DEVICE (the sentence lists the devices there are). Since 0.1. */
 GEMMA_PUBLIC int gemma_device_find(const gemma_runtime *runtime, const char *name, uint32_t *device,
                                    gemma_error *error);
@@ -298,7 +306,7 @@ typedef struct gemma_placement {
 
 typedef struct gemma_plan_options {
     uint32_t size;
-    uint32_t device;     /* index, from gemma_device_find */
+    uint32_t device;     /* index or GEMMA_DEVICE_AUTO, from gemma_device_find */
     uint32_t ctx;        /* tokens a session may hold; 0: min(trained context, 4096) */
     uint32_t n_sessions; /* sessions alive at once; 0: 1 */
     uint64_t kv_tokens;  /* tokens the global KV pool holds in all; 0: ctx × n_sessions */
@@ -373,6 +381,7 @@ typedef struct gemma_plan_info {
     uint32_t fits;
     uint64_t session_bytes; /* small host memory one gemma_session takes */
     uint64_t step_bytes;    /* one gemma_step */
+    char note[256];         /* GEMMA_DEVICE_AUTO: why better devices were passed over; else empty */
 } gemma_plan_info;
 GEMMA_PUBLIC int gemma_plan_describe(const gemma_plan *plan, gemma_plan_info *info);
 

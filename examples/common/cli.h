@@ -27,6 +27,7 @@ typedef struct cli {
     uint32_t device;
     gemma_probe probe; /* size 0: not measured */
     gemma_plan *plan;
+    char note[256]; /* why --device auto passed GPUs over */
     gemma_model *model;
     gemma_cancel *cancel;
 } cli;

@@ -81,7 +81,6 @@ int cli_open_plan(cli *c)
     gemma_error e = { .size = sizeof e };
     int code = c->file ? 0 : cli_open_file(c);
     if (code) return code;
-    check_place(c);
     gemma_plan_options o = {
         .size = sizeof o,
         .device = c->device,
@@ -96,6 +95,11 @@ int cli_open_plan(cli *c)
         .probe = c->probe.size ? &c->probe : NULL,
     };
     if (gemma_plan_create(c->file, &o, &c->plan, &e)) return fail(c, &e);
+    gemma_plan_info info = { .size = sizeof info };
+    gemma_plan_describe(c->plan, &info);
+    c->device = info.device;
+    check_place(c);
+    snprintf(c->note, sizeof c->note, "%s", info.note);
     return 0;
 }
 
@@ -113,6 +117,12 @@ int cli_open_model(cli *c)
 int cli_probe(cli *c)
 {
     gemma_error e = { .size = sizeof e };
+    if (c->device == GEMMA_DEVICE_AUTO) { /* a plan says which it is; it is made again with the measured speed */
+        int code = cli_open_plan(c);
+        gemma_plan_destroy(c->plan);
+        c->plan = NULL;
+        if (code) return code;
+    }
     c->probe.size = sizeof c->probe;
     if (gemma_device_probe(c->runtime, c->device, c->cancel, &c->probe, &e)) {
         c->probe.size = 0;
@@ -140,6 +150,7 @@ static void print_bar(FILE *to, uint64_t part, uint64_t whole)
 
 void cli_print_bill(const cli *c, FILE *to)
 {
+    if (c->note[0]) fprintf(to, "on the CPU: %s\n", c->note);
     for (uint32_t h = 0; h < gemma_plan_n_heaps(c->plan); h++) {
         gemma_bill b = { .size = sizeof b };
         gemma_plan_bill(c->plan, h, &b);

@@ -106,8 +106,7 @@ void gemma_chat_destroy(gemma_chat *c)
 
 size_t gemma_chat_message(const gemma_chat *c, char *buffer, size_t n_bytes)
 {
-    return c ? gm_message_copy(gm_chat_error(c->chat), buffer, n_bytes)
-             : gm_text_format(buffer, n_bytes, "%s", "no chat");
+    return gm_message_copy(c ? gm_chat_error(c->chat) : NULL, buffer, n_bytes);
 }
 
 uint32_t gemma_chat_variant(const gemma_chat *c) { return c ? gm_chat_variant(c->chat) : 0; }

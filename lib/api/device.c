@@ -49,20 +49,28 @@ static void list_devices(const gemma_runtime *rt, char *buffer, size_t n)
     }
 }
 
+/* An id, a kind's first id ("vulkan" for "vulkan:0"), or part of a name; ids go before parts of names. */
+static bool is_called(const gemma_device_info *info, const char *name, bool by_name)
+{
+    size_t n = strlen(name);
+    if (by_name) return gm_text_contains(info->name, name);
+    return !strncmp(info->id, name, n) && (info->id[n] == '\0' || info->id[n] == ':');
+}
+
 int gemma_device_find(const gemma_runtime *rt, const char *name, uint32_t *device, gemma_error *error)
 {
     gm_error_clear(error);
     if (!rt || !device) return gm_fail(error, GEMMA_E_ARG, "gemma_device_find: NULL");
-    bool automatic = !name || !*name || !strcmp(name, "auto");
-    char reason[160] = "";
-    for (int pass = 0; pass < 2; pass++) { /* ids before parts of names */
+    if (!name || !*name || !strcmp(name, "auto")) {
+        *device = GEMMA_DEVICE_AUTO;
+        return GEMMA_OK;
+    }
+    char reason[224] = "", list[256];
+    for (int pass = 0; pass < 2; pass++) {
         for (uint32_t i = 0; i < rt->n_devices; i++) {
             gemma_device_info info;
             describe(rt->devices[i], &info);
-            bool hit = automatic ? info.usable && info.kind != GEMMA_DEVICE_SOFTWARE
-                       : pass    ? gm_text_contains(info.name, name)
-                                 : !strcmp(info.id, name);
-            if (!hit) continue;
+            if (!is_called(&info, name, pass == 1)) continue;
             if (info.usable) {
                 *device = i;
                 return GEMMA_OK;
@@ -70,9 +78,10 @@ int gemma_device_find(const gemma_runtime *rt, const char *name, uint32_t *devic
             gm_text_format(reason, sizeof reason, "%s cannot be used: %s; ", info.id, info.reason);
         }
     }
-    char list[384];
     list_devices(rt, list, sizeof list);
-    return gm_fail(error, GEMMA_E_DEVICE, "%sno device \"%s\"; there are: %s", reason, automatic ? "auto" : name, list);
+    const char *why = rt->why_no_gpu.message;
+    return gm_fail(error, GEMMA_E_DEVICE, "%sno device \"%s\"; there are: %s%s%s", reason, name, list, *why ? "; " : "",
+                   why);
 }
 
 int gemma_device_probe(gemma_runtime *rt, uint32_t device, gemma_cancel *cancel, gemma_probe *result,

@@ -16,6 +16,7 @@ struct gemma_runtime {
     gm_pool *pool;
     gm_backend *devices[GM_DEVICES_MAX];
     uint32_t n_devices;
+    gemma_error why_no_gpu; /* empty: there is one, or none was looked for */
 };
 
 struct gemma_file {
@@ -30,6 +31,7 @@ struct gemma_plan {
     gm_ref ref;
     gemma_file *file;
     gm_plan *plan;
+    char note[256]; /* why better devices were passed over */
 };
 
 struct gemma_model {

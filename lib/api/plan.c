@@ -9,6 +9,51 @@ void gm_plan_drop(gemma_plan *plan)
     gm_file_drop(file);
 }
 
+/* A plan of the file for one device. */
+static int plan_for(gemma_file *file, const gemma_plan_options *o, gm_plan **out, gemma_error *error)
+{
+    gemma_runtime *rt = file->runtime;
+    gm_settings settings;
+    gm_backend *device = rt->devices[o->device];
+    int rc = gm_settings_read(file->model, device, o, &settings, error);
+    if (rc) return rc;
+    settings.mapped = file->in_memory;
+    return gm_plan_create(&rt->mem, file->gguf, file->model, device, &settings, out, error);
+}
+
+static uint32_t device_kind(const gm_backend *be, bool *usable)
+{
+    gemma_device_info info = { .size = sizeof info };
+    be->fns->describe(be, &info);
+    *usable = info.usable;
+    return info.kind;
+}
+
+/* GEMMA_DEVICE_AUTO: the first real GPU that holds the plan, else the CPU; the note says why GPUs were passed over. */
+static int plan_for_any(gemma_plan *plan, gemma_plan_options o, gemma_error *error)
+{
+    gemma_runtime *rt = plan->file->runtime;
+    const gemma_probe *probe = o.probe;
+    size_t at = gm_text_format(plan->note, sizeof plan->note, "%s", rt->why_no_gpu.message);
+    for (uint32_t i = 0; i < rt->n_devices; i++) {
+        bool usable;
+        uint32_t kind = device_kind(rt->devices[i], &usable);
+        if (!usable || (kind != GEMMA_DEVICE_DISCRETE && kind != GEMMA_DEVICE_INTEGRATED)) continue;
+        gemma_error why = { .size = sizeof why };
+        o.device = i;
+        o.probe = probe && probe->device == i ? probe : NULL;
+        int rc = plan_for(plan->file, &o, &plan->plan, &why);
+        if (!rc) rc = gm_plan_check(plan->plan, &why);
+        if (!rc || rc == GEMMA_E_NOMEM) return rc ? gm_fail(error, rc, "%s", why.message) : rc;
+        gm_plan_destroy(plan->plan);
+        plan->plan = NULL;
+        at += gm_text_format(plan->note + at, sizeof plan->note - at, "%s%s", at ? "; " : "", why.message);
+    }
+    o.device = 0; /* the CPU is always the first */
+    o.probe = probe && probe->device == 0 ? probe : NULL;
+    return plan_for(plan->file, &o, &plan->plan, error);
+}
+
 int gemma_plan_create(gemma_file *file, const gemma_plan_options *options, gemma_plan **out, gemma_error *error)
 {
     gm_error_clear(error);
@@ -22,20 +67,15 @@ int gemma_plan_create(gemma_file *file, const gemma_plan_options *options, gemma
     if (!file->model)
         return gm_fail(error, GEMMA_E_FORMAT, "%s holds a vocabulary but no tensors: there is nothing to plan",
                        gm_gguf_name(file->gguf));
-    if (o.device >= rt->n_devices)
+    if (o.device >= rt->n_devices && o.device != GEMMA_DEVICE_AUTO)
         return gm_fail(error, GEMMA_E_DEVICE, "no device %u: there are %u", o.device, rt->n_devices);
 
-    gm_settings settings;
-    gm_backend *device = rt->devices[o.device];
-    rc = gm_settings_read(file->model, device, &o, &settings, error);
-    if (rc) return rc;
-    settings.mapped = file->in_memory;
     gemma_plan *plan = gm_new(&rt->mem, sizeof *plan, GEMMA_TAG_OBJECT);
     if (!plan) return gm_fail_nomem(error, "a plan handle", sizeof *plan);
     gm_ref_init(&plan->ref);
     plan->file = file;
     gm_ref_take(&file->ref);
-    rc = gm_plan_create(&rt->mem, file->gguf, file->model, device, &settings, &plan->plan, error);
+    rc = o.device == GEMMA_DEVICE_AUTO ? plan_for_any(plan, o, error) : plan_for(file, &o, &plan->plan, error);
     if (rc) {
         gm_plan_drop(plan);
         return rc;
@@ -122,6 +162,7 @@ int gemma_plan_describe(const gemma_plan *plan, gemma_plan_info *info)
         .session_bytes = gm_engine_session_bytes(plan->plan) + sizeof(gm_session_link) + GM_NEW_EXTRA,
         .step_bytes = gm_engine_step_bytes(plan->plan),
     };
+    memcpy(full.note, plan->note, sizeof full.note);
     return gm_result_write(info, &full, sizeof full);
 }
 

@@ -1,5 +1,6 @@
 #include "api/handles.h"
 #include "backend/cpu/cpu.h"
+#include "backend/vulkan/vulkan.h"
 
 uint32_t gemma_version(void) { return GEMMA_VERSION_MAJOR << 16 | GEMMA_VERSION_MINOR << 8 | GEMMA_VERSION_PATCH; }
 
@@ -32,6 +33,22 @@ static int add_cpu_devices(gemma_runtime *rt, uint32_t features, gemma_error *er
     return GEMMA_OK;
 }
 
+/* A machine without Vulkan has no such devices, and the reason is kept. */
+static int add_vulkan_devices(gemma_runtime *rt, const gemma_runtime_options *o, gemma_error *error)
+{
+    gm_error_init(&rt->why_no_gpu);
+    if (o->flags & GEMMA_RUNTIME_NO_VULKAN) return GEMMA_OK;
+    gemma_vulkan_host host;
+    int rc = gm_options_read(&host, sizeof host, o->vulkan, "gemma_vulkan_host", error);
+    if (rc) return rc;
+    uint32_t n = 0;
+    rc = gm_vulkan_enumerate(&rt->mem, o->vulkan ? &host : NULL, rt->devices + rt->n_devices,
+                             GM_DEVICES_MAX - rt->n_devices, &n, &rt->why_no_gpu);
+    if (rc) return gm_fail(error, rc, "%s", rt->why_no_gpu.message);
+    rt->n_devices += n;
+    return GEMMA_OK;
+}
+
 int gemma_runtime_create(const gemma_host *host, const gemma_runtime_options *options, gemma_runtime **out,
                          gemma_error *error)
 {
@@ -43,6 +60,8 @@ int gemma_runtime_create(const gemma_host *host, const gemma_runtime_options *op
     int rc = gm_options_read(&hooks, sizeof hooks, host, "gemma_host", error);
     if (!rc) rc = gm_options_read(&o, sizeof o, options, "gemma_runtime_options", error);
     if (rc) return rc;
+    if (o.flags & ~(uint32_t)GEMMA_RUNTIME_NO_VULKAN)
+        return gm_fail(error, GEMMA_E_VERSION, "gemma_runtime_options: unknown flags 0x%x", o.flags);
     if (!hooks.alloc != !hooks.free)
         return gm_fail(error, GEMMA_E_ARG, "gemma_host: alloc and free must be given together");
 
@@ -56,6 +75,7 @@ int gemma_runtime_create(const gemma_host *host, const gemma_runtime_options *op
     uint32_t n_threads = o.n_threads ? o.n_threads : gm_n_cores();
     rc = gm_pool_create(&rt->mem, n_threads, &rt->pool, error);
     if (!rc) rc = add_cpu_devices(rt, gm_cpu_features() & ~o.cpu_mask, error);
+    if (!rc) rc = add_vulkan_devices(rt, &o, error);
     if (rc) {
         release(rt);
         return rc;

@@ -24,11 +24,12 @@ FIELD(gemma_host, log, 32, 8);
 FIELD(gemma_host, read, 40, 8);
 FIELD(gemma_host, parallel_for, 48, 8);
 
-SIZE(gemma_runtime_options, 16);
+SIZE(gemma_runtime_options, 24);
 FIELD(gemma_runtime_options, size, 0, 4);
 FIELD(gemma_runtime_options, n_threads, 4, 4);
 FIELD(gemma_runtime_options, cpu_mask, 8, 4);
-FIELD(gemma_runtime_options, reserved, 12, 4);
+FIELD(gemma_runtime_options, flags, 12, 4);
+FIELD(gemma_runtime_options, gemma_vulkan_host, 16, 8);
 
 SIZE(gemma_device_info, 304);
 FIELD(gemma_device_info, size, 0, 4);
@@ -126,7 +127,7 @@ FIELD(gemma_bill, mapped_bytes, 88, 8);
 FIELD(gemma_bill, file_bytes, 96, 8);
 FIELD(gemma_bill, name, 104, 64);
 
-SIZE(gemma_plan_info, 72);
+SIZE(gemma_plan_info, 328);
 FIELD(gemma_plan_info, size, 0, 4);
 FIELD(gemma_plan_info, device, 4, 4);
 FIELD(gemma_plan_info, ctx, 8, 4);
@@ -142,6 +143,7 @@ FIELD(gemma_plan_info, n_ops, 48, 4);
 FIELD(gemma_plan_info, fits, 52, 4);
 FIELD(gemma_plan_info, session_bytes, 56, 8);
 FIELD(gemma_plan_info, step_bytes, 64, 8);
+FIELD(gemma_plan_info, note, 72, 256);
 
 SIZE(gemma_prediction, 48);
 FIELD(gemma_prediction, size, 0, 4);
