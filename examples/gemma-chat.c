@@ -1,6 +1,5 @@
 /* gemma-chat: a conversation in the terminal. The answer goes to stdout, everything else to stderr. */
 #include "common/cli.h"
-#include "common/turns.h"
 
 #include <jansson.h>
 #include <signal.h>
@@ -11,31 +10,43 @@
 #include <editline/readline.h>
 #endif
 
-static const char help[] =
-    "Usage: gemma-chat -m FILE [-p TEXT] [options]\n\n"
-    "  -p, --prompt TEXT       answer once and leave (\"-\": read the text from stdin)\n"
-    "      --raw               no turns: continue the text as it is (base models)\n"
-    "  -n, --n N               at most N tokens an answer (default: until it ends)\n"
-    "      --temp X            temperature (default: 1; 0: always the likeliest token)\n"
-    "      --top-k N --top-p X --min-p X         (default: 64, 0.95, off)\n"
-    "      --seed N            the same seed gives the same text (default: 0)\n\n"
-    "In a conversation: /help, /clear, /stats, /quit; Ctrl-C stops an answer, not the program.\n\n";
+static const char help[] = "Usage: gemma-chat -m FILE [-p TEXT] [options]\n\n"
+                           "  -p, --prompt TEXT       answer once and leave (\"-\": read the text from stdin)\n"
+                           "      --raw               no turns: continue the text as it is (base models)\n"
+                           "  -n, --n N               at most N tokens an answer (default: until it ends)\n"
+                           "      --temp X            temperature (default: 1; 0: always the likeliest token)\n"
+                           "      --top-k N --top-p X --min-p X         (default: 64, 0.95, off)\n"
+                           "      --seed N            the same seed gives the same text (default: 0)\n\n"
+                           "In a conversation /help lists the commands; Ctrl-C stops an answer, not the program.\n\n";
+
+static const char commands[] = "/think on|off   let the model think first (Gemma 4)\n"
+                               "/system TEXT    what it is told before the conversation; no text: nothing\n"
+                               "/tools FILE     functions it may call: a JSON list; no file: none\n"
+                               "/clear          start anew\n"
+                               "/save FILE, /load FILE   the conversation as JSON\n"
+                               "/stats          context and speed\n"
+                               "/quit           leave (also Ctrl-D)\n";
+
+typedef struct text {
+    char *data;
+    size_t n;
+} text;
 
 typedef struct chat {
     cli c;
     const char *prompt;
-    bool raw;
+    bool raw, think, awaits_result; /* the last answer ended in a tool call */
     uint32_t max_tokens;
     gemma_sampler_options sampling;
     gemma_sampler *sampler;
     gemma_session *session;
-    turns talk;
+    gemma_chat *talk;
+    gemma_parser *parser;
     /* of the last answer */
+    text answer, thought, calls; /* calls: name \0 arguments \0 … */
     uint32_t n_prompt, n_gen;
     double prompt_s, gen_s;
     uint32_t stop;
-    char *answer;
-    size_t n_answer;
 } chat;
 
 static gemma_cancel *interrupt; /* what Ctrl-C raises */
@@ -48,18 +59,77 @@ static void on_interrupt(int signal_number)
 
 static const char *const stop_names[] = { "none", "end", "length", "string", "full", "cancelled", "error" };
 
-static void append_answer(chat *h, const gemma_piece *p)
+static void append(text *t, const char *data, size_t n)
 {
-    char *grown = realloc(h->answer, h->n_answer + p->n_bytes + 1);
+    char *grown = realloc(t->data, t->n + n + 1);
     if (!grown) return;
-    memcpy(grown + h->n_answer, p->text, p->n_bytes);
-    h->answer = grown;
-    h->n_answer += p->n_bytes;
-    h->answer[h->n_answer] = '\0';
+    memcpy(grown + t->n, data, n);
+    t->data = grown;
+    t->n += n;
+    t->data[t->n] = '\0';
 }
 
-/* Continues the session with `ids` and prints what comes. Generated ids are put into `made` (room for max). */
-static int generate(chat *h, const int32_t *ids, size_t n, int32_t *made, uint32_t max)
+static void show(const chat *h, const char *data, size_t n, bool thought)
+{
+    if (h->c.json) return;
+    FILE *to = thought ? stderr : stdout;
+    bool dim = thought && isatty(2);
+    if (dim) fputs("\033[2m", to);
+    fwrite(data, 1, n, to);
+    if (dim) fputs("\033[0m", to);
+    fflush(to);
+}
+
+static int talk_failed(const chat *h)
+{
+    char message[512];
+    gemma_chat_message(h->talk, message, sizeof message);
+    return cli_fail(&h->c, "%s", message);
+}
+
+static int session_failed(const chat *h)
+{
+    char message[512];
+    gemma_session_message(h->session, message, sizeof message);
+    return cli_fail(&h->c, "%s", message);
+}
+
+/* ---- what the model writes ---- */
+
+static void take_parts(chat *h)
+{
+    for (gemma_part p = { .size = sizeof p }; gemma_parser_next(h->parser, &p);) {
+        if (p.kind == GEMMA_PART_ANSWER || p.kind == GEMMA_PART_THOUGHT) {
+            bool thought = p.kind == GEMMA_PART_THOUGHT;
+            append(thought ? &h->thought : &h->answer, p.text, p.n_bytes);
+            show(h, p.text, p.n_bytes, thought);
+        } else if (p.kind == GEMMA_PART_CALL) {
+            append(&h->calls, p.name, strlen(p.name) + 1);
+            append(&h->calls, p.text, p.n_bytes);
+            append(&h->calls, "", 1);
+            fprintf(stderr, "[it calls %s %.*s]\n", p.name, (int)p.n_bytes, p.text);
+        } else {
+            fprintf(stderr, "[a tool call that cannot be read: %.*s]\n", (int)p.n_bytes, p.text);
+        }
+    }
+}
+
+static void take_piece(chat *h, const gemma_piece *p)
+{
+    if (h->raw) {
+        append(&h->answer, p->text, p->n_bytes);
+        show(h, p->text, p->n_bytes, false);
+        return;
+    }
+    if (p->id >= 0) gemma_parser_push(h->parser, p->id);
+    take_parts(h);
+    if (!p->stop) return;
+    gemma_parser_finish(h->parser);
+    take_parts(h);
+}
+
+/* Continues the session with `ids` and prints what comes. */
+static int generate(chat *h, const int32_t *ids, size_t n)
 {
     gemma_error e = { .size = sizeof e };
     gemma_generation *g = NULL;
@@ -69,29 +139,23 @@ static int generate(chat *h, const int32_t *ids, size_t n, int32_t *made, uint32
     gemma_piece p = { .size = sizeof p };
     h->n_prompt = (uint32_t)n;
     h->n_gen = 0;
-    h->n_answer = 0;
+    h->answer.n = h->thought.n = h->calls.n = 0;
     double t0 = cli_seconds(), first = 0;
     int rc = 0;
     while (!rc && !p.stop) {
         rc = gemma_generation_next(g, &p);
         if (rc) break;
         if (!first) first = cli_seconds();
-        if (p.id >= 0) {
-            if (h->n_gen < max) made[h->n_gen] = p.id;
-            h->n_gen++;
-        }
-        append_answer(h, &p);
-        if (h->c.json) continue;
-        fwrite(p.text, 1, p.n_bytes, stdout);
-        fflush(stdout);
+        h->n_gen += p.id >= 0;
+        take_piece(h, &p);
     }
     h->stop = p.stop;
     h->prompt_s = (first ? first : cli_seconds()) - t0;
     h->gen_s = first ? cli_seconds() - first : 0;
     if (rc) {
-        char text[512];
-        gemma_generation_message(g, text, sizeof text);
-        cli_fail(&h->c, "%s", text);
+        char message[512];
+        gemma_generation_message(g, message, sizeof message);
+        cli_fail(&h->c, "%s", message);
     }
     gemma_generation_destroy(g);
     gemma_cancel_clear(h->c.cancel);
@@ -124,9 +188,9 @@ static void print_result(chat *h)
         fflush(stdout); /* before the speeds on stderr */
         return;
     }
-    json_t *line = json_pack("{s:s%,s:s,s:i,s:i,s:f,s:f}", "text", h->answer ? h->answer : "", h->n_answer, "stop",
-                             stop_names[h->stop], "n_prompt", h->n_prompt, "n_gen", h->n_gen, "prompt_s", h->prompt_s,
-                             "gen_s", h->gen_s);
+    json_t *line = json_pack("{s:s%,s:s%,s:s,s:i,s:i,s:f,s:f}", "text", h->answer.n ? h->answer.data : "", h->answer.n,
+                             "thought", h->thought.n ? h->thought.data : "", h->thought.n, "stop", stop_names[h->stop],
+                             "n_prompt", h->n_prompt, "n_gen", h->n_gen, "prompt_s", h->prompt_s, "gen_s", h->gen_s);
     json_dumpf(line, stdout, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(6));
     putchar('\n');
     fflush(stdout);
@@ -134,59 +198,207 @@ static void print_result(chat *h)
 }
 
 /* One text continued as it is, from an empty session. */
-static int answer_raw(chat *h, const char *text, size_t n)
+static int answer_raw(chat *h, const char *said, size_t n)
 {
     uint32_t flags = GEMMA_TOKENIZE_BOS | GEMMA_TOKENIZE_SPECIAL | GEMMA_TOKENIZE_STRICT;
     size_t n_ids;
-    int32_t *ids = cli_tokenize(&h->c, text, n, flags, &n_ids);
+    int32_t *ids = cli_tokenize(&h->c, said, n, flags, &n_ids);
     if (!ids) return EXIT_FAIL;
     gemma_session_rewind(h->session, 0);
-    if (!h->c.json) fwrite(text, 1, n, stdout);
-    int code = generate(h, ids, n_ids, NULL, 0);
+    show(h, said, n, false);
+    int code = generate(h, ids, n_ids);
     free(ids);
     if (!code) print_result(h);
     return code;
 }
 
-/* One turn of the conversation: the history is rendered anew and what the session already holds is kept. */
-static int answer_turn(chat *h, const char *text, size_t n)
+/* ---- turns ---- */
+
+/* The conversation as ids that leave room for an answer; the oldest turns are dropped where they must be. */
+static int32_t *render(chat *h, gemma_rendering *r)
 {
-    int code = turns_add_user(&h->talk, &h->c, text, n);
-    if (code) return code;
     gemma_plan_info plan = { .size = sizeof plan };
     gemma_plan_describe(h->c.plan, &plan);
-    uint32_t least = plan.ctx / 4 < 256 ? plan.ctx / 4 : 256; /* room for an answer */
-    size_t n_ids = turns_length(&h->talk);
-    uint32_t dropped = 0;
-    while (n_ids + least > plan.ctx && turns_drop_oldest(&h->talk)) {
-        n_ids = turns_length(&h->talk);
+    uint32_t room = plan.ctx / 4 < 256 ? plan.ctx / 4 : 256, flags = GEMMA_RENDER_GENERATE, dropped = 0;
+    if (h->think) flags |= GEMMA_RENDER_THINK;
+    for (;;) {
+        *r = (gemma_rendering){ .size = sizeof *r };
+        if (gemma_chat_render(h->talk, flags, r)) {
+            talk_failed(h);
+            return NULL;
+        }
+        if (r->n_ids + room <= plan.ctx || !gemma_chat_drop_oldest(h->talk)) break;
         dropped++;
     }
-    if (n_ids >= plan.ctx) {
-        turns_drop_last(&h->talk);
-        return cli_fail(&h->c, "%zu tokens do not fit the context of %u; give --ctx N", n_ids, plan.ctx);
-    }
     if (dropped) fprintf(stderr, "[the context is full: the oldest %u turn(s) were dropped]\n", dropped);
-    int32_t *ids = turns_render(&h->talk), *made = malloc(plan.ctx * sizeof *made);
-    uint32_t kept = 0;
-    code = ids && made ? 0 : cli_fail(&h->c, "out of memory");
-    if (!code && gemma_session_match(h->session, ids, n_ids, &kept)) code = cli_fail(&h->c, "cannot rewind");
-    if (!code) code = generate(h, ids + kept, n_ids - kept, made, plan.ctx);
-    if (code)
-        turns_drop_last(&h->talk);
-    else {
-        print_result(h);
-        code = turns_add_model(&h->talk, &h->c, made, h->n_gen < plan.ctx ? h->n_gen : plan.ctx);
+    if (r->n_ids >= plan.ctx) {
+        cli_fail(&h->c, "%zu tokens do not fit the context of %u; give --ctx N", r->n_ids, plan.ctx);
+        return NULL;
     }
+    int32_t *ids = malloc(r->n_ids * sizeof *ids);
+    if (ids) gemma_chat_ids(h->talk, ids, r->n_ids);
+    return ids;
+}
+
+/* Feeds what the session does not hold yet, up to the ids that will stand, and marks that place: the next turn goes back
+ * to it, since thoughts are dropped from the history. *fed is where generation begins. */
+static int feed_standing(chat *h, const int32_t *ids, const gemma_rendering *r, uint32_t *fed)
+{
+    if (gemma_session_match(h->session, ids, r->n_ids, fed)) return session_failed(h);
+    if (r->n_standing <= *fed || r->n_standing >= r->n_ids) return 0;
+    gemma_feed_options o = { .size = sizeof o, .cancel = h->c.cancel };
+    if (gemma_session_feed(h->session, ids + *fed, r->n_standing - *fed, &o) || gemma_session_mark(h->session))
+        return session_failed(h);
+    *fed = (uint32_t)r->n_standing;
+    return 0;
+}
+
+static int keep_answer(chat *h)
+{
+    gemma_message m = { .size = sizeof m,
+                        .role = GEMMA_ROLE_MODEL,
+                        .text = h->answer.data,
+                        .n_text = h->answer.n,
+                        .thought = h->thought.data,
+                        .n_thought = h->thought.n };
+    if (gemma_chat_add(h->talk, &m)) return talk_failed(h);
+    h->awaits_result = h->calls.n > 0;
+    for (size_t at = 0; at < h->calls.n;) {
+        const char *name = h->calls.data + at, *arguments = name + strlen(name) + 1;
+        if (gemma_chat_add_call(h->talk, NULL, name, arguments, strlen(arguments))) return talk_failed(h);
+        at = (size_t)(arguments - h->calls.data) + strlen(arguments) + 1;
+    }
+    if (h->awaits_result) fputs("[type the call's result]\n", stderr);
+    return 0;
+}
+
+/* A user's turn, or the result the last call waits for. What fails is taken back. */
+static int answer_turn(chat *h, const char *said, size_t n)
+{
+    uint32_t before = gemma_chat_n_messages(h->talk), fed = 0;
+    gemma_message m = { .size = sizeof m,
+                        .role = h->awaits_result ? GEMMA_ROLE_TOOL : GEMMA_ROLE_USER,
+                        .text = said,
+                        .n_text = n,
+                        .name = h->awaits_result ? h->calls.data : NULL };
+    if (gemma_chat_add(h->talk, &m)) return talk_failed(h);
+    gemma_rendering r;
+    int32_t *ids = render(h, &r);
+    int code = ids ? feed_standing(h, ids, &r, &fed) : EXIT_FAIL;
+    gemma_parser_reset(h->parser, r.in_thought);
+    if (!code) code = generate(h, ids + fed, r.n_ids - fed);
     free(ids);
-    free(made);
+    if (code) {
+        if (gemma_chat_n_messages(h->talk) > before) gemma_chat_keep(h->talk, before);
+        gemma_cancel_clear(h->c.cancel);
+        return code;
+    }
+    print_result(h);
+    return keep_answer(h);
+}
+
+static int answer(chat *h, const char *said, size_t n)
+{
+    if (!n) return cli_fail(&h->c, "an empty prompt has no continuation");
+    return h->raw ? answer_raw(h, said, n) : answer_turn(h, said, n);
+}
+
+/* ---- commands ---- */
+
+static void start_anew(chat *h)
+{
+    if (h->talk) gemma_chat_keep(h->talk, 0);
+    gemma_session_rewind(h->session, 0);
+    gemma_sampler_reset(h->sampler);
+    h->awaits_result = false;
+}
+
+static int save(chat *h, const char *path)
+{
+    size_t n = 0;
+    gemma_chat_write(h->talk, NULL, 0, &n);
+    char *data = malloc(n + 1);
+    FILE *f = data && !gemma_chat_write(h->talk, data, n, &n) ? fopen(path, "wb") : NULL;
+    bool good = f && fwrite(data, 1, n, f) == n;
+    if (f && fclose(f)) good = false;
+    free(data);
+    return good ? 0 : cli_fail(&h->c, "cannot write %s", path);
+}
+
+static int load(chat *h, const char *path)
+{
+    size_t n;
+    char *data = cli_read_file(&h->c, path, &n);
+    if (!data) return EXIT_FAIL;
+    start_anew(h);
+    int code = gemma_chat_read(h->talk, data, n, NULL) ? talk_failed(h) : 0;
+    free(data);
     return code;
 }
 
-static int answer(chat *h, const char *text, size_t n)
+static int read_tools(chat *h, const char *path)
 {
-    if (!n) return cli_fail(&h->c, "an empty prompt has no continuation");
-    return h->raw ? answer_raw(h, text, n) : answer_turn(h, text, n);
+    gemma_chat_forget_tools(h->talk);
+    if (!*path) return 0;
+    json_error_t error;
+    json_t *list = json_load_file(path, 0, &error);
+    if (!json_is_array(list)) {
+        json_decref(list);
+        return cli_fail(&h->c, "%s is no JSON list of tools%s%s", path, *error.text ? ": " : "", error.text);
+    }
+    int code = 0;
+    for (size_t i = 0; i < json_array_size(list) && !code; i++) {
+        char *tool = json_dumps(json_array_get(list, i), JSON_COMPACT);
+        if (!tool || gemma_chat_add_tool(h->talk, tool, strlen(tool))) code = talk_failed(h);
+        free(tool);
+    }
+    json_decref(list);
+    return code;
+}
+
+static void print_stats(chat *h)
+{
+    fprintf(stderr, "[%u of %u tokens in the context; ", gemma_session_position(h->session),
+            gemma_session_position(h->session) + gemma_session_room(h->session));
+    print_speed(h, stderr);
+}
+
+/* The words behind a command, or NULL when the line is another one. */
+static const char *words_of(const char *line, const char *name)
+{
+    size_t n = strlen(name);
+    if (strncmp(line, name, n) || (line[n] && line[n] != ' ')) return NULL;
+    for (line += n; *line == ' ';) line++;
+    return line;
+}
+
+/* true: leave. */
+static bool command(chat *h, const char *line)
+{
+    const char *words;
+    if (words_of(line, "/quit") || words_of(line, "/exit")) return true;
+    if (words_of(line, "/stats")) {
+        print_stats(h);
+    } else if (words_of(line, "/clear")) {
+        start_anew(h);
+        fputs("[the conversation starts anew]\n", stderr);
+    } else if (h->raw) {
+        fputs("/clear, /stats, /quit; with --raw every line is a text of its own\n", stderr);
+    } else if ((words = words_of(line, "/think"))) {
+        h->think = strcmp(words, "off") != 0;
+        fprintf(stderr, "[thinking is %s]\n", h->think ? "on" : "off");
+    } else if ((words = words_of(line, "/system"))) {
+        if (gemma_chat_set_system(h->talk, words, strlen(words))) talk_failed(h);
+    } else if ((words = words_of(line, "/tools"))) {
+        read_tools(h, words);
+    } else if ((words = words_of(line, "/save")) && *words) {
+        save(h, words);
+    } else if ((words = words_of(line, "/load")) && *words) {
+        load(h, words);
+    } else {
+        fputs(commands, stderr);
+    }
+    return false;
 }
 
 static char *read_line(bool terminal)
@@ -201,25 +413,6 @@ static char *read_line(bool terminal)
     size_t n;
     if (terminal) fputs("> ", stderr);
     return cli_line(stdin, &n);
-}
-
-/* true: leave. */
-static bool command(chat *h, const char *line)
-{
-    if (!strcmp(line, "/quit") || !strcmp(line, "/exit")) return true;
-    if (!strcmp(line, "/clear")) {
-        turns_clear(&h->talk);
-        gemma_session_rewind(h->session, 0);
-        gemma_sampler_reset(h->sampler);
-        fputs("[the conversation starts anew]\n", stderr);
-    } else if (!strcmp(line, "/stats")) {
-        fprintf(stderr, "[%u of %u tokens in the context; ", gemma_session_position(h->session),
-                gemma_session_position(h->session) + gemma_session_room(h->session));
-        print_speed(h, stderr);
-    } else {
-        fputs("/clear  start anew\n/stats  context and speed\n/quit   leave (also Ctrl-D)\n", stderr);
-    }
-    return false;
 }
 
 static int converse(chat *h)
@@ -243,6 +436,7 @@ static int converse(chat *h)
 static int run(chat *h)
 {
     gemma_error e = { .size = sizeof e };
+    h->c.n_marks = h->raw ? 0 : 1; /* where the history ends that will stand */
     int code = cli_open_plan(&h->c);
     if (!code && !h->c.json) cli_print_bill(&h->c, stderr);
     if (!code) code = cli_open_model(&h->c);
@@ -253,12 +447,15 @@ static int run(chat *h)
     if (gemma_sampler_create(h->c.runtime, &h->sampling, &h->sampler, &e) ||
         gemma_session_create(h->c.model, NULL, &h->session, &e))
         return cli_fail(&h->c, "%s", e.message);
-    if (!h->raw && (code = turns_open(&h->talk, &h->c))) return code;
+    if (!h->raw && (gemma_chat_create(h->c.tokenizer, h->c.file, NULL, &h->talk, &e) ||
+                    gemma_parser_create(h->c.tokenizer, NULL, &h->parser, &e)))
+        return cli_fail(&h->c, "%s; --raw continues a text without turns", e.message);
     if (!h->prompt) return converse(h);
     size_t n = strlen(h->prompt);
-    char *text = strcmp(h->prompt, "-") ? NULL : cli_read_file(&h->c, "/dev/stdin", &n);
-    code = answer(h, text ? text : h->prompt, n);
-    free(text);
+    char *piped = NULL;
+    if (!strcmp(h->prompt, "-") && !(piped = cli_read_all(stdin, &n))) return cli_fail(&h->c, "cannot read stdin");
+    code = answer(h, piped ? piped : h->prompt, n);
+    free(piped);
     if (!code && !h->c.json) print_speed(h, stderr);
     return code;
 }
@@ -299,8 +496,11 @@ int main(int argc, char **argv)
     chat h = { .c = { .program = "gemma-chat" }, .sampling = { .temperature = 1, .top_k = 64, .top_p = 0.95f } };
     read_options(&h, argc, argv);
     int code = run(&h);
-    free(h.answer);
-    turns_close(&h.talk);
+    free(h.answer.data);
+    free(h.thought.data);
+    free(h.calls.data);
+    gemma_parser_destroy(h.parser);
+    gemma_chat_destroy(h.talk);
     gemma_sampler_destroy(h.sampler);
     gemma_session_destroy(h.session);
     cli_close(&h.c);

@@ -161,21 +161,25 @@ char *cli_line(FILE *from, size_t *n)
     return line;
 }
 
+char *cli_read_all(FILE *from, size_t *n)
+{
+    size_t cap = 1 << 16;
+    char *data = malloc(cap);
+    for (*n = 0; data; *n += fread(data + *n, 1, cap - *n - 1, from)) {
+        if (feof(from)) break;
+        char *grown = ferror(from) ? NULL : *n + 1 < cap ? data : realloc(data, cap *= 2);
+        if (!grown) free(data);
+        data = grown;
+    }
+    if (data) data[*n] = '\0';
+    return data;
+}
+
 char *cli_read_file(const cli *c, const char *path, size_t *n)
 {
     FILE *f = fopen(path, "rb");
-    char *data = NULL;
-    long size = -1;
-    if (f && !fseek(f, 0, SEEK_END)) size = ftell(f);
-    if (size >= 0 && !fseek(f, 0, SEEK_SET)) data = malloc((size_t)size + 1);
-    if (!data || fread(data, 1, (size_t)size, f) != (size_t)size) {
-        cli_fail(c, "cannot read %s: %s", path, strerror(errno));
-        free(data);
-        data = NULL;
-    } else {
-        data[size] = '\0';
-        *n = (size_t)size;
-    }
+    char *data = f ? cli_read_all(f, n) : NULL;
+    if (!data) cli_fail(c, "cannot read %s: %s", path, strerror(errno));
     if (f) fclose(f);
     return data;
 }

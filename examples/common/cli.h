@@ -85,6 +85,8 @@ double cli_seconds(void);                    /* monotonic */
 const char *cli_type_name(uint32_t type);    /* "f16" */
 /* One line of a stream without its newline; NULL at the end. Caller frees. */
 char *cli_line(FILE *from, size_t *n);
+/* All that is left of a stream, NUL-terminated; NULL: an error. Caller frees. */
+char *cli_read_all(FILE *from, size_t *n);
 /* A whole file; NULL with the sentence printed. Caller frees. */
 char *cli_read_file(const cli *c, const char *path, size_t *n);
 /* Text to ids with flags (GEMMA_TOKENIZE_…); NULL with the sentence printed. Caller frees. */
