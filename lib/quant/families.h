@@ -85,6 +85,27 @@ static inline uint32_t gm_even_signs(uint32_t seven)
     return seven | (parity & 1) << 7;
 }
 
+/* Eight bytes in a word, the first lowest. */
+#define GM_EACH_BYTE UINT64_C(0x0101010101010101)
+/* The eight codes of an entry of two bits each. */
+static inline uint64_t gm_bytes_of_codes(uint32_t entry)
+{
+    uint64_t v = (entry | (uint64_t)entry << 24) & UINT64_C(0x000000ff000000ff);
+    v = (v | v << 12) & UINT64_C(0x000f000f000f000f);
+    return (v | v << 6) & UINT64_C(0x0303030303030303);
+}
+/* Bytes of 1 … 127, negated where a bit is set. */
+static inline uint64_t gm_negated_where(uint64_t v, uint32_t signs)
+{
+    uint64_t set = (signs & 255) * GM_EACH_BYTE & UINT64_C(0x8040201008040201);
+    uint64_t negative = (set + 0x7f * GM_EACH_BYTE) >> 7 & GM_EACH_BYTE;
+    return (v ^ negative * 255) + negative;
+}
+static inline void gm_store_bytes(int8_t at[8], uint64_t v)
+{
+    for (int i = 0; i < 8; i++) at[i] = (int8_t)(v >> 8 * i);
+}
+
 /* To nearest, ties to even, for |v| ≤ 2^22; any int, but no undefined behaviour, beyond and for NaN. Adding 1.5 × 2^23
  * leaves the integer in the low bits of the mantissa, in the default rounding mode. */
 static inline int32_t gm_round(float v) { return (int32_t)(gm_f32_bits(v + 0x1.8p23f) - 0x4b400000u); }

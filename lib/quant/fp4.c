@@ -14,20 +14,11 @@ void gm_expand_mxfp4(const void *block, int8_t *q, float *scale)
     }
 }
 
-/* Half of an unsigned E4M3; the format's NaN counts as zero. */
-static float half_e4m3(uint32_t code)
-{
-    if (code == 0x7f) return 0;
-    uint32_t exponent = code >> 3 & 15, fraction = code & 7;
-    if (!exponent) return (float)fraction * 0x1p-10f;
-    return gm_f32_from_bits((exponent + 119) << 23 | fraction << 20);
-}
-
 void gm_expand_nvfp4(const void *block, int8_t *q, float *scale)
 {
     const gm_block_nvfp4 *b = block;
     for (int j = 0; j < 4; j++, q += 16) { /* runs of 16 */
-        scale[j] = half_e4m3(b->d[j]);
+        scale[j] = gm_scale_nvfp4(b->d[j]);
         for (int i = 0; i < 8; i++) {
             q[i] = gm_fp4_values[b->q[8 * j + i] & 15];
             q[i + 8] = gm_fp4_values[b->q[8 * j + i] >> 4];

@@ -3,7 +3,9 @@
 
 static void expand_8(uint32_t entry, bool down, int8_t q[8])
 {
-    for (int i = 0; i < 8; i++) q[i] = (int8_t)(8 * ((int)(entry >> 2 * i & 3) - 1) + (down ? -1 : 1));
+    /* 8 × (code - 1) ± 1 with the top bit set, so that no byte borrows from the next. */
+    uint64_t v = (8 * gm_bytes_of_codes(entry) | 0x80 * GM_EACH_BYTE) - (down ? 9u : 7u) * GM_EACH_BYTE;
+    gm_store_bytes(q, v ^ 0x80 * GM_EACH_BYTE);
 }
 
 static float scale_of(float d, uint32_t code) { return d * (float)(2 * code + 1) * 0.125f; }

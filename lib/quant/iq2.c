@@ -1,13 +1,11 @@
 /* IQ2_XXS, IQ2_XS, IQ2_S: a grid entry gives the magnitudes of eight elements, further bits their signs. */
 #include "quant/families.h"
 
+/* Codes 0, 1, 2 are 8, 25, 43. */
 static void expand_8(uint32_t entry, uint32_t signs, int8_t q[8])
 {
-    static const uint8_t magnitude[4] = { 8, 25, 43 };
-    for (int i = 0; i < 8; i++) {
-        int m = magnitude[entry >> 2 * i & 3];
-        q[i] = (int8_t)(signs >> i & 1 ? -m : m);
-    }
+    uint64_t code = gm_bytes_of_codes(entry);
+    gm_store_bytes(q, gm_negated_where(8 * GM_EACH_BYTE + 17 * code + (code >> 1 & GM_EACH_BYTE), signs));
 }
 
 static float scale_of(float d, uint32_t code) { return d * (0.5f + (float)code) * 0.25f; }

@@ -153,6 +153,13 @@ extern const int8_t gm_iq4_values[16];
 extern const int8_t gm_fp4_values[16];
 /* The scale of an MXFP4 block for these values, 2^(e - 128). */
 static inline float gm_scale_mxfp4(uint32_t e) { return gm_f32_from_bits(e < 2 ? 0x200000u << e : (e - 1) << 23); }
+/* The scale of 16 elements of an NVFP4 block for these values: half of an unsigned E4M3, whose NaN counts as zero. */
+static inline float gm_scale_nvfp4(uint32_t code)
+{
+    if (code == 0x7f) return 0;
+    uint32_t exponent = code >> 3 & 15, fraction = code & 7;
+    return exponent ? gm_f32_from_bits((exponent + 119) << 23 | fraction << 20) : (float)fraction * 0x1p-10f;
+}
 
 /* Q8 activations, the right-hand side of integer dots: 32 int8 with one scale, and the sum for formats with a minimum.
  * A vector of K elements (K a multiple of 32) is K/32 of these. */

@@ -3,24 +3,22 @@
 
 static void same_scale(const uint8_t d[2], float scale[16])
 {
-    for (int j = 0; j < 16; j++) scale[j] = gm_load_f16(d);
+    float v = gm_load_f16(d);
+    for (int j = 0; j < 16; j++) scale[j] = v;
 }
 
 /* A byte is 256/243 of a number of five base-3 digits, rounded up: as a fraction of 256, whose first digits come out
  * of a multiplication by 3. Digit n of each byte in turn, then digit n + 1. */
-static int8_t *expand_digits(const uint8_t *bytes, int n_bytes, int n_digits, int8_t *q)
+static int8_t *expand_digits(const uint8_t *restrict bytes, int n_bytes, int n_digits, int8_t *restrict q)
 {
     static const uint8_t power[5] = { 1, 3, 9, 27, 81 };
-    for (int n = 0; n < n_digits; n++) {
-        for (int i = 0; i < n_bytes; i++) {
-            uint32_t rest = bytes[i] * power[n] & 255u;
-            *q++ = (int8_t)((int)(rest * 3 >> 8) - 1);
-        }
+    for (int n = 0; n < n_digits; n++, q += n_bytes) {
+        for (int i = 0; i < n_bytes; i++) q[i] = (int8_t)(((bytes[i] * power[n] & 255) * 3 >> 8) - 1);
     }
     return q;
 }
 
-void gm_expand_tq1_0(const void *block, int8_t *q, float *scale)
+void gm_expand_tq1_0(const void *restrict block, int8_t *restrict q, float *restrict scale)
 {
     const gm_block_tq1_0 *b = block;
     same_scale(b->d, scale);
@@ -29,11 +27,14 @@ void gm_expand_tq1_0(const void *block, int8_t *q, float *scale)
     expand_digits(b->last, 4, 4, q);
 }
 
-void gm_expand_tq2_0(const void *block, int8_t *q, float *scale)
+void gm_expand_tq2_0(const void *restrict block, int8_t *restrict q, float *restrict scale)
 {
     const gm_block_tq2_0 *b = block;
     same_scale(b->d, scale);
-    for (int i = 0; i < 256; i++) q[i] = (int8_t)((b->q[32 * (i >> 7) + (i & 31)] >> 2 * (i >> 5 & 3) & 3) - 1);
+    for (int j = 0; j < 8; j++, q += 32) {
+        const uint8_t *bits = b->q + 32 * (j >> 2);
+        for (int i = 0; i < 32; i++) q[i] = (int8_t)((bits[i] >> 2 * (j & 3) & 3) - 1);
+    }
 }
 
 GM_UNPACK_EXPANDED(tq1_0, 256)
