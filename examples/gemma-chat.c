@@ -101,6 +101,7 @@ static void take_parts(chat *h)
     for (gemma_part p = { .size = sizeof p }; gemma_parser_next(h->parser, &p);) {
         if (p.kind == GEMMA_PART_ANSWER || p.kind == GEMMA_PART_THOUGHT) {
             bool thought = p.kind == GEMMA_PART_THOUGHT;
+            if (!thought && h->thought.n && !h->answer.n) show(h, "\n", 1, true); /* where the thought ends */
             append(thought ? &h->thought : &h->answer, p.text, p.n_bytes);
             show(h, p.text, p.n_bytes, thought);
         } else if (p.kind == GEMMA_PART_CALL) {
