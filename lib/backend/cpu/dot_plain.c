@@ -1,6 +1,9 @@
 /* The plain C level: loops that a compiler turns into the SIMD every processor of its kind has (SSE2, NEON). */
 #include "backend/cpu/dot.h"
 
+/* Its vectors lie in memory, so a constant number of columns would bring nothing but code. */
+#define ONE_BODY
+
 /* ---- 32 bytes, held as 16 bits: what SSE2 multiplies ---- */
 typedef struct bytes {
     int16_t b[32];
@@ -16,12 +19,45 @@ GM_INLINE bytes load(const void *p)
     return r;
 }
 
+/* The loops of the operations below, out of line: inlined, they come out scalar. */
+GM_NOT_INLINE void split_nibbles(const uint8_t *restrict p, int16_t *restrict out)
+{
+    for (int i = 0; i < 16; i++) out[i] = p[i] & 15;
+    for (int i = 0; i < 16; i++) out[i + 16] = p[i] >> 4;
+}
+
+GM_NOT_INLINE void shift_and_mask(const int16_t *restrict v, int shift, int mask, int16_t *restrict out)
+{
+    for (int i = 0; i < 32; i++) out[i] = (int16_t)(v[i] >> shift & mask);
+}
+
+GM_NOT_INLINE void join_to(int16_t *restrict low, const int16_t *restrict high, int shift)
+{
+    for (int i = 0; i < 32; i++) low[i] = (int16_t)(low[i] | high[i] << shift);
+}
+
+GM_NOT_INLINE void add_32(int16_t *v, int16_t n)
+{
+    for (int i = 0; i < 32; i++) v[i] = (int16_t)(v[i] + n);
+}
+
+/* SSE2 has no shift that differs by lane. */
+GM_NOT_INLINE void add_where_16(int16_t v[16], uint16_t bits, int16_t n)
+{
+    static const uint16_t bit[16] = { 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768 };
+    for (int i = 0; i < 16; i++) v[i] = (int16_t)(v[i] + (bits & bit[i] ? n : 0));
+}
+
+GM_NOT_INLINE void look_up_32(const int8_t *restrict table, int16_t *restrict v)
+{
+    for (int i = 0; i < 32; i++) v[i] = table[v[i] & 15];
+}
+
 /* 16 bytes: their low nibbles, then their high ones. */
 GM_INLINE bytes nibbles(const uint8_t *p)
 {
     bytes r;
-    for (int i = 0; i < 16; i++) r.b[i] = p[i] & 15;
-    for (int i = 0; i < 16; i++) r.b[i + 16] = p[i] >> 4;
+    split_nibbles(p, r.b);
     return r;
 }
 
@@ -35,28 +71,22 @@ GM_INLINE bytes ones(void)
 /* (v >> shift) & mask, of bits below 8. */
 GM_INLINE bytes field(bytes v, int shift, int mask)
 {
-    for (int i = 0; i < 32; i++) v.b[i] = (int16_t)(v.b[i] >> shift & mask);
-    return v;
+    bytes r;
+    shift_and_mask(v.b, shift, mask, r.b);
+    return r;
 }
 
 /* low | high << shift, which stays below 128. */
 GM_INLINE bytes join(bytes low, bytes high, int shift)
 {
-    for (int i = 0; i < 32; i++) low.b[i] = (int16_t)(low.b[i] | high.b[i] << shift);
+    join_to(low.b, high.b, shift);
     return low;
 }
 
-GM_INLINE bytes less(bytes v, int n)
+GM_INLINE bytes less(bytes v, int16_t n)
 {
-    for (int i = 0; i < 32; i++) v.b[i] = (int16_t)(v.b[i] - n);
+    add_32(v.b, (int16_t)-n);
     return v;
-}
-
-/* SSE2 has no shift that differs by lane. */
-GM_NOT_INLINE void add_where_16(int16_t v[16], uint16_t bits, int16_t n)
-{
-    static const uint16_t bit[16] = { 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768 };
-    for (int i = 0; i < 16; i++) v[i] = (int16_t)(v[i] + (bits & bit[i] ? n : 0));
 }
 
 /* Adds n to the elements whose bit is set. */
@@ -69,7 +99,7 @@ GM_INLINE bytes add_where(bytes v, uint32_t bits, int16_t n)
 
 GM_INLINE bytes look_up(const int8_t table[16], bytes index)
 {
-    for (int i = 0; i < 32; i++) index.b[i] = table[index.b[i] & 15];
+    look_up_32(table, index.b);
     return index;
 }
 

@@ -1,4 +1,12 @@
-# The x86-64 levels of the kernels: files of their own flags, run only where the processor has them.
+# Kernels unroll into functions of thousands of short-lived vectors, on which this check takes gcc minutes a file.
+set(kernel_options "")
+if(GEMMA_SANITIZE MATCHES address)
+  set(kernel_options -fno-sanitize-address-use-after-scope)
+endif()
+set(folder ${CMAKE_CURRENT_LIST_DIR})
+set_source_files_properties(${folder}/dot_plain.c PROPERTIES COMPILE_OPTIONS "${kernel_options}")
+
+# The x86-64 levels: files with flags of their own, run only where the processor has them.
 include(CheckCSourceCompiles)
 check_c_source_compiles("
 #ifndef __x86_64__
@@ -6,16 +14,15 @@ check_c_source_compiles("
 #endif
 int main(void) { return 0; }" gm_x86_64)
 if(gm_x86_64)
-  set(avx2 -mavx2 -mfma -mf16c)
+  set(avx2 ${kernel_options} -mavx2 -mfma -mf16c)
   if(MINGW AND CMAKE_C_COMPILER_ID STREQUAL GNU)
     # gcc cannot align the stack to 32 bytes on Windows and spills registers with aligned moves all the same.
     list(APPEND avx2 -Wa,-muse-unaligned-vector-move)
   endif()
-  set(folder ${CMAKE_CURRENT_LIST_DIR}/x86)
-  target_sources(gm_backend_cpu PRIVATE ${folder}/avx2.c ${folder}/avx_vnni.c ${folder}/avx512.c)
+  target_sources(gm_backend_cpu PRIVATE ${folder}/x86/avx2.c ${folder}/x86/avx_vnni.c ${folder}/x86/avx512.c)
   target_compile_definitions(gm_backend_cpu PRIVATE GM_X86_LEVELS)
-  set_source_files_properties(${folder}/avx2.c PROPERTIES COMPILE_OPTIONS "${avx2}")
-  set_source_files_properties(${folder}/avx_vnni.c PROPERTIES COMPILE_OPTIONS "${avx2};-mavxvnni")
-  set_source_files_properties(${folder}/avx512.c PROPERTIES
+  set_source_files_properties(${folder}/x86/avx2.c PROPERTIES COMPILE_OPTIONS "${avx2}")
+  set_source_files_properties(${folder}/x86/avx_vnni.c PROPERTIES COMPILE_OPTIONS "${avx2};-mavxvnni")
+  set_source_files_properties(${folder}/x86/avx512.c PROPERTIES
     COMPILE_OPTIONS "${avx2};-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx512vnni")
 endif()
