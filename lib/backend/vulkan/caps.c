@@ -103,10 +103,12 @@ static void tune(const gm_vk_report *r, gm_vk_caps *c)
     c->matvec_group = 64;
     c->matvec_rows = 4;
     c->attention_groups = 128;
+    c->attention_rows = 16;
     if (c->kind == GEMMA_DEVICE_SOFTWARE) {
         c->matvec_group = 32;
         c->matvec_rows = 2; /* larger ones take the driver seconds to compile */
         c->attention_groups = 8;
+        c->attention_rows = 2; /* likewise */
     } else if (r->properties.vendorID == 0x10de) {
         c->matvec_rows = 2;
     }

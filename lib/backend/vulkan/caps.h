@@ -43,6 +43,7 @@ typedef struct gm_vk_caps {
     uint32_t max_groups_yz;             /* and along y and z */
     uint32_t subgroup;                  /* invocations; for information */
     uint32_t matvec_group, matvec_rows; /* workgroup size, matrix rows of a workgroup */
+    uint32_t attention_rows;            /* rows of a workgroup of attention at most */
     uint32_t attention_groups;          /* workgroups that keep the device busy */
     bool memory_budget, overallocation, memory_priority;
     bool shares_ram;                       /* its memory is the host's */

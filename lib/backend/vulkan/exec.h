@@ -114,7 +114,7 @@ gm_vk_work gm_vk_work_of(const gm_vk *vk, const gm_program *p, const gm_step_lim
 const gm_spirv *gm_vk_kernel(const char *kernel, const gm_format *format);
 /* Query heads that a workgroup of attention serves; how many rows of many; the splits of a row's positions. */
 uint32_t gm_vk_attention_heads(const gm_op *op);
-uint32_t gm_vk_attention_rows(const gm_op *op);
+uint32_t gm_vk_attention_rows(const gm_vk_caps *caps, const gm_op *op);
 uint32_t gm_vk_attention_splits(const gm_vk *vk, uint32_t n_rows, uint32_t n_groups);
 
 /* Matrix rows of a workgroup of matvec. */

@@ -22,9 +22,9 @@ uint32_t gm_vk_attention_heads(const gm_op *op)
     return heads;
 }
 
-uint32_t gm_vk_attention_rows(const gm_op *op)
+uint32_t gm_vk_attention_rows(const gm_vk_caps *caps, const gm_op *op)
 {
-    uint32_t heads = gm_vk_attention_heads(op), rows = 16 / heads;
+    uint32_t heads = gm_vk_attention_heads(op), rows = gm_min_u32(caps->attention_rows, 16 / heads);
     while (rows > 1 && rows * heads * op->head > 4096) rows--;
     return rows;
 }

@@ -162,7 +162,7 @@ static void attention(gm_vk_compiler *c, const gm_op *op)
     call->spec[2] = kv_type(c, op);
     call->spec[3] = per_group;
     call->spec[4] = 1;
-    call->many_rows = gm_vk_attention_rows(op);
+    call->many_rows = gm_vk_attention_rows(&c->x->vk->caps, op);
     gm_vk_bind_slot(c, call, 1, op->in[0], false);
     bind_pages(c, call, 2, 3, op, false);
     gm_vk_bind_slot(c, call, 4, op->out[0], true);
