@@ -5,6 +5,8 @@
 layout(constant_id = 1) const uint HEAD = 256;
 layout(constant_id = 2) const uint KV_TYPE = 1;
 layout(constant_id = 3) const uint HEADS = 4;
+layout(constant_id = 4) const uint ROWS = 1;
+const uint VECTORS = HEADS * ROWS; // queries: row / HEADS, head % HEADS
 
 layout(binding = 1, std430) readonly buffer q_rows { float q[]; };
 layout(binding = 2, std430) readonly buffer k_pages { uint k_words[]; };
@@ -23,7 +25,9 @@ layout(push_constant) uniform push_block
 #include "common/kv.glsl"
 
 // Scores: LANES invocations share a key, and each takes every LANES-th quad (4 words) of its line for KEYS keys.
+// The first STORED of them leave their parts in shared memory, and the others add theirs.
 #define LANES 4u
+const uint STORED = VECTORS > 4u ? 2u : LANES;
 const uint QUADS = (HEAD_WORDS + 3u) / 4u;
 const uint KEY_STEP = GROUP / LANES;
 const uint KEYS = PAGE / KEY_STEP;
@@ -32,28 +36,28 @@ const uint COLUMNS_WISHED = HEAD_WORDS > 128u ? 256u : HEAD_WORDS > 64u ? 128u :
 const uint COLUMNS = COLUMNS_WISHED < GROUP ? COLUMNS_WISHED : GROUP;
 const uint WORDS = (HEAD_WORDS + COLUMNS - 1u) / COLUMNS;
 const uint SLICES = GROUP / COLUMNS;
-// Softmax: TEAM invocations share a head, TEAM_KEYS keys each.
-const uint TEAM = GROUP / HEADS < 16u ? GROUP / HEADS : 16u;
+// Softmax: TEAM invocations share a query, TEAM_KEYS keys each.
+const uint TEAM = GROUP / VECTORS < 16u ? GROUP / VECTORS : 16u;
 const uint TEAM_KEYS = (PAGE + TEAM - 1u) / TEAM;
 
 const uint QUERY_QUADS = QUADS * (KV_TYPE == KV_F16 ? 2u : 1u);
-const uint SCORES = HEADS * PAGE * LANES;
+const uint SCORES = VECTORS * PAGE * STORED;
 
-shared vec4 query[HEADS * QUERY_QUADS];                       // zeros behind HEAD
-shared float scores[SCORES > 2u * GROUP ? SCORES : 2u * GROUP]; // [HEADS][PAGE][LANES]; then weights [HEADS][PAGE]
-shared float team_values[HEADS * TEAM];
-shared float rescale[HEADS]; // of what is summed already
+shared vec4 query[VECTORS * QUERY_QUADS]; // zeros behind HEAD
+shared float scores[SCORES > 2u * GROUP ? SCORES : 2u * GROUP]; // [VECTORS][PAGE][STORED]; then weights [VECTORS][PAGE]
+shared float team_values[VECTORS * TEAM];
+shared float rescale[VECTORS]; // of what is summed already
 
-vec2 acc[HEADS * WORDS]; // sums of weight x value: the two values of an F16 word, or x alone
+vec2 acc[VECTORS * WORDS]; // sums of weight x value: the two values of an F16 word, or x alone
 
-void load_query(uint r, uint h)
+void load_query(uint r, uint h, uint n_rows)
 {
-    uint at = push.off[1] + r * push.q_stride + h * HEAD;
-    for (uint i = gl_LocalInvocationIndex; i < HEADS * QUERY_QUADS; i += GROUP) {
-        uint g = i / QUERY_QUADS, first = 4u * (i % QUERY_QUADS);
+    for (uint i = gl_LocalInvocationIndex; i < VECTORS * QUERY_QUADS; i += GROUP) {
+        uint g = i / QUERY_QUADS, first = 4u * (i % QUERY_QUADS), row = r + g / HEADS;
+        uint at = push.off[1] + row * push.q_stride + (h + g % HEADS) * HEAD + first;
         vec4 quad = vec4(0.0);
         for (uint j = 0u; j < 4u; j++)
-            if (first + j < HEAD) quad[j] = q[at + g * HEAD + first + j];
+            if (row < n_rows && first + j < HEAD) quad[j] = q[at + j];
         query[i] = quad;
     }
 }
@@ -71,8 +75,8 @@ uvec4 key_quad(uint line, uint quad)
 void add_scores(uint page, uint first, uint end)
 {
     uint lane = gl_LocalInvocationIndex % LANES, key = gl_LocalInvocationIndex / LANES;
-    float sums[HEADS * KEYS];
-    for (uint i = 0u; i < HEADS * KEYS; i++) sums[i] = 0.0;
+    float sums[VECTORS * KEYS];
+    for (uint i = 0u; i < VECTORS * KEYS; i++) sums[i] = 0.0;
     for (uint quad = lane; quad < QUADS; quad += LANES) {
         uvec4 words[KEYS];
         for (uint n = 0u; n < KEYS; n++) {
@@ -81,38 +85,46 @@ void add_scores(uint page, uint first, uint end)
             if (at >= first && at < end) words[n] = key_quad(page + at * HEAD_WORDS, quad);
         }
         if (KV_TYPE == KV_F16) {
-            for (uint g = 0u; g < HEADS; g++) {
+            for (uint g = 0u; g < VECTORS; g++) {
                 vec4 low = query[g * QUERY_QUADS + 2u * quad], high = query[g * QUERY_QUADS + 2u * quad + 1u];
                 for (uint n = 0u; n < KEYS; n++)
                     sums[g * KEYS + n] += dot(low, vec4(unpackHalf2x16(words[n].x), unpackHalf2x16(words[n].y))) +
                                           dot(high, vec4(unpackHalf2x16(words[n].z), unpackHalf2x16(words[n].w)));
             }
         } else {
-            for (uint g = 0u; g < HEADS; g++)
+            for (uint g = 0u; g < VECTORS; g++)
                 for (uint n = 0u; n < KEYS; n++)
                     sums[g * KEYS + n] += dot(query[g * QUERY_QUADS + quad], uintBitsToFloat(words[n]));
         }
     }
-    for (uint g = 0u; g < HEADS; g++)
-        for (uint n = 0u; n < KEYS; n++) scores[(g * PAGE + key + n * KEY_STEP) * LANES + lane] = sums[g * KEYS + n];
+    for (uint turn = 0u; turn < LANES; turn += STORED) {
+        if (turn > 0u) barrier();
+        if (lane < turn || lane >= turn + STORED) continue;
+        for (uint g = 0u; g < VECTORS; g++)
+            for (uint n = 0u; n < KEYS; n++) {
+                uint at = (g * PAGE + key + n * KEY_STEP) * STORED + lane - turn;
+                scores[at] = turn == 0u ? sums[g * KEYS + n] : scores[at] + sums[g * KEYS + n];
+            }
+    }
 }
 
-// Scores to weights exp(score - top) of the keys first <= key < end; `top` and `sum` are those of the invocation's head,
-// the sum over the invocation's own keys. Keys outside get weight 0.
+// Scores to weights exp(score - top) of the keys first <= key < end, which the invocation's query sees, and 0 of the
+// others; `top` is the query's, `sum` goes over the invocation's own keys.
 void add_weights(uint first, uint end, inout float top, inout float sum)
 {
     uint g = gl_LocalInvocationIndex / TEAM, member = gl_LocalInvocationIndex % TEAM;
     float mine[TEAM_KEYS], best = LOWEST;
-    if (g < HEADS) {
+    if (g < VECTORS) {
         for (uint n = 0u; n < TEAM_KEYS; n++) {
-            uint key = member + n * TEAM, at = (g * PAGE + min(key, PAGE - 1u)) * LANES;
-            mine[n] = (scores[at] + scores[at + 1u]) + (scores[at + 2u] + scores[at + 3u]);
+            uint key = member + n * TEAM, at = (g * PAGE + min(key, PAGE - 1u)) * STORED;
+            mine[n] = scores[at] + scores[at + 1u];
+            if (STORED == 4u) mine[n] += scores[at + 2u] + scores[at + 3u];
             if (key >= first && key < end) best = max(best, mine[n]);
         }
         team_values[g * TEAM + member] = best;
     }
     barrier();
-    if (g < HEADS) {
+    if (g < VECTORS) {
         float before = top;
         for (uint k = 0u; k < TEAM; k++) top = max(top, team_values[g * TEAM + k]);
         float by = before == LOWEST ? 0.0 : exp(before - top);
@@ -132,7 +144,7 @@ void add_weights(uint first, uint end, inout float top, inout float sum)
 void add_values(uint page, uint first, uint end)
 {
     uint column = gl_LocalInvocationIndex % COLUMNS, slice = gl_LocalInvocationIndex / COLUMNS;
-    for (uint g = 0u; g < HEADS; g++)
+    for (uint g = 0u; g < VECTORS; g++)
         for (uint n = 0u; n < WORDS; n++) acc[g * WORDS + n] *= rescale[g];
     for (uint key = (first & ~3u) + 4u * slice; key < end; key += 4u * SLICES) {
         vec2 values[4u * WORDS];
@@ -143,7 +155,7 @@ void add_values(uint page, uint first, uint end)
                     word = v_words[page + (key + k) * HEAD_WORDS + at];
                 values[k * WORDS + n] = KV_TYPE == KV_F16 ? unpackHalf2x16(word) : vec2(uintBitsToFloat(word), 0.0);
             }
-        for (uint g = 0u; g < HEADS; g++)
+        for (uint g = 0u; g < VECTORS; g++)
             for (uint k = 0u; k < 4u; k++) {
                 float weight = scores[g * PAGE + key + k];
                 for (uint n = 0u; n < WORDS; n++) acc[g * WORDS + n] += weight * values[k * WORDS + n];
@@ -151,7 +163,7 @@ void add_values(uint page, uint first, uint end)
     }
 }
 
-// The sum of a head over its team.
+// The sum of a query over its team.
 float team_sum(uint g)
 {
     float sum = team_values[g * TEAM];
@@ -171,59 +183,94 @@ void store(uint at, uint word, vec2 values, bool whole)
     }
 }
 
-// A split of HEADS heads of a row: sums over slices, to `out` or to the partial results.
-void write_out(uint r, uint h, uint split, float top, float sum)
+// Sums over slices, to `out` or to the partial results of the split.
+void write_out(uint r, uint h, uint n_rows, float top, float sum)
 {
     uint tid = gl_LocalInvocationIndex, column = tid % COLUMNS;
-    if (tid < HEADS * TEAM) team_values[tid] = sum;
+    if (tid < VECTORS * TEAM) team_values[tid] = sum;
+    barrier();
     bool whole = push.n_splits == 1u;
-    for (uint g = 0u; g < HEADS; g++) {
-        uint at = whole ? push.off[4] + r * push.out_stride + (h + g) * HEAD
-                        : push.off[5] + ((r * push.n_head + h + g) * push.n_splits + split) * (HEAD + 4u);
+    for (uint g = 0u; g < VECTORS; g++) {
+        uint row = r + g / HEADS, head = h + g % HEADS;
+        uint at = whole ? push.off[4] + row * push.out_stride + head * HEAD
+                        : push.off[5] + ((row * push.n_head + head) * push.n_splits + gl_WorkGroupID.y) * (HEAD + 4u);
         for (uint n = 0u; n < WORDS; n++) {
             vec2 values = acc[g * WORDS + n];
-            barrier();
             if (SLICES > 1u) {
                 scores[2u * tid] = values.x;
                 scores[2u * tid + 1u] = values.y;
                 barrier();
                 for (uint s = 1u; s < SLICES; s++)
                     values += vec2(scores[2u * (column + s * COLUMNS)], scores[2u * (column + s * COLUMNS) + 1u]);
+                barrier();
             }
             float l = team_sum(g);
             if (whole) values = l == 0.0 ? vec2(0.0) : values / l;
             uint word = column + n * COLUMNS;
-            if (tid < COLUMNS && word < HEAD_WORDS) store(whole ? at : at + 4u, word, values, whole);
+            if (tid < COLUMNS && word < HEAD_WORDS && row < n_rows) store(whole ? at : at + 4u, word, values, whole);
         }
-        if (!whole && tid == g * TEAM) {
+        if (!whole && tid == g * TEAM && row < n_rows) {
             partials[at] = top;
             partials[at + 1u] = team_sum(g);
         }
     }
 }
 
+// What a row sees: first <= position < end.
+uvec2 view_of(uint row)
+{
+    uint position = STEP(push.position_at + row);
+    uint first = push.window > 0u && position >= push.window ? position - push.window + 1u : 0u;
+    return uvec2(first, STEP(push.last_at + row) + 1u);
+}
+
+// The end of the run of rows that begins at r: rows with one page table. Sets what any of them sees.
+uint run_of(uint r, uint n_rows, out uint table, out uvec2 view)
+{
+    uint row = step_row_of(push.wanted_at, r), n = 1u;
+    table = STEP(push.table_at + row);
+    view = view_of(row);
+    for (uint k = 1u; k < ROWS; k++) {
+        row = step_row_of(push.wanted_at, min(r + k, n_rows - 1u));
+        if (n == k && r + k < n_rows && STEP(push.table_at + row) == table) {
+            uvec2 one = view_of(row);
+            view = uvec2(min(view.x, one.x), max(view.y, one.y));
+            n++;
+        }
+    }
+    return r + n;
+}
+
+// HEADS heads of ROWS rows a workgroup. The rows of a run go over its pages together; a split is of the run's pages.
 void main()
 {
-    uint h = gl_WorkGroupID.x * HEADS, split = gl_WorkGroupID.y, r = gl_WorkGroupID.z;
-    if (r >= STEP(push.count_at)) return;
-    uint row = step_row_of(push.wanted_at, r), table = STEP(push.table_at + row), kv_head = h / (push.n_head / push.n_kv);
-    uint position = STEP(push.position_at + row), end = STEP(push.last_at + row) + 1u, first = 0u;
-    if (push.window > 0u && position >= push.window) first = position - push.window + 1u;
-    uint page_first = first / PAGE, n_pages = first < end ? (end - 1u) / PAGE - page_first + 1u : 0u;
-    uint page_end = page_first + (split + 1u) * n_pages / push.n_splits;
+    uint h = gl_WorkGroupID.x * HEADS, r = gl_WorkGroupID.z * ROWS, n_rows = STEP(push.count_at);
+    if (r >= n_rows) return;
+    uint kv_head = h / (push.n_head / push.n_kv), own_row = r + gl_LocalInvocationIndex / (TEAM * HEADS);
+    uvec2 own = view_of(step_row_of(push.wanted_at, min(own_row, n_rows - 1u)));
+    uint r_end = min(r + ROWS, n_rows), run_end = r;
 
-    load_query(r, h);
-    for (uint i = 0u; i < HEADS * WORDS; i++) acc[i] = vec2(0.0);
+    load_query(r, h, n_rows);
+    for (uint i = 0u; i < VECTORS * WORDS; i++) acc[i] = vec2(0.0);
     float top = LOWEST, sum = 0.0;
     barrier();
-    for (uint e = page_first + split * n_pages / push.n_splits; e < page_end; e++) {
-        uint page = page_words(table, e, kv_head);
-        uint from = max(first, e * PAGE) - e * PAGE, to = min(end, e * PAGE + PAGE) - e * PAGE;
-        add_scores(push.off[2] + page, from, to);
-        barrier();
-        add_weights(from, to, top, sum);
-        add_values(push.off[3] + page, from, to);
-        barrier();
+    for (uint k = 0u; k < ROWS; k++) {
+        uint run = r + k, table = 0u;
+        uvec2 view = uvec2(0u);
+        if (run == run_end && run < r_end) run_end = run_of(run, r_end, table, view);
+        bool in_run = own_row >= run && own_row < run_end;
+        uint page_first = view.x / PAGE, n_pages = view.x < view.y ? (view.y - 1u) / PAGE - page_first + 1u : 0u;
+        uint split_end = page_first + (gl_WorkGroupID.y + 1u) * n_pages / push.n_splits;
+        for (uint e = page_first + gl_WorkGroupID.y * n_pages / push.n_splits; e < split_end; e++) {
+            uint page = page_words(table, e, kv_head);
+            uvec2 bounds = uvec2(e * PAGE, e * PAGE + PAGE), keys = clamp(view, bounds.xx, bounds.yy) - bounds.xx;
+            uvec2 seen = in_run ? clamp(own, bounds.xx, bounds.yy) - bounds.xx : uvec2(0u);
+            add_scores(push.off[2] + page, keys.x, keys.y);
+            barrier();
+            add_weights(seen.x, seen.y, top, sum);
+            add_values(push.off[3] + page, keys.x, keys.y);
+            barrier();
+        }
     }
-    write_out(r, h, split, top, sum);
+    write_out(r, h, n_rows, top, sum);
 }

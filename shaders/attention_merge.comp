@@ -5,7 +5,7 @@
 layout(constant_id = 1) const uint HEAD = 256;
 
 layout(binding = 4, std430) writeonly buffer out_rows { float result[]; };
-layout(binding = 5, std430) readonly buffer partial_rows { float partials[]; }; // [row][head][split] of m, l, -, -, o[HEAD]
+layout(binding = 5, std430) readonly buffer partial_rows { float partials[]; }; // [row][head][split] of m, l, -, -, o
 
 layout(push_constant) uniform push_block
 {

@@ -1,5 +1,5 @@
-// The best TOP of many candidates: the larger key first, the smaller tie among equal keys. A radix selection by 8 bits at a
-// time finds the key and tie of the last of them; what is not behind it is collected and sorted by rank.
+// The best TOP of many candidates: the larger key first, the smaller tie among equal keys. A radix selection by 8 bits
+// at a time finds the key and tie of the last of them; what is not behind it is collected and sorted by rank.
 //
 // The kernel defines candidate(n, key, tie): place n of its invocation, false if it holds none. No two candidates are
 // alike in both; keys come from key_of.
