@@ -31,7 +31,7 @@ int main(void) { return 0; }
 def fields(body):
     """(name, bytes) of each field of a struct's text."""
     for declaration in re.split(r';', body):
-        declaration = ' '.join(re.sub(r'\bconst\b', '', declaration).split())
+        declaration = ' '.join(re.sub(r'\b(const|struct)\b', '', declaration).split())
         if not declaration:
             continue
         pointer = re.search(r'\(\*\s*(\w+)\)', declaration)

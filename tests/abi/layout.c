@@ -29,7 +29,7 @@ FIELD(gemma_runtime_options, size, 0, 4);
 FIELD(gemma_runtime_options, n_threads, 4, 4);
 FIELD(gemma_runtime_options, cpu_mask, 8, 4);
 FIELD(gemma_runtime_options, flags, 12, 4);
-FIELD(gemma_runtime_options, gemma_vulkan_host, 16, 8);
+FIELD(gemma_runtime_options, vulkan, 16, 8);
 
 SIZE(gemma_device_info, 304);
 FIELD(gemma_device_info, size, 0, 4);
