@@ -213,6 +213,7 @@ int main(int argc, char **argv)
 {
     bench b = { .c = { .program = "gemma-bench" }, .n_prompt = 512, .n_gen = 128, .reps = 5, .format = "md" };
     static const struct option options[] = { CLI_OPTIONS, { 0 } };
+    cli_short_name(argv);
     for (int o; (o = getopt_long(argc, argv, "m:hp:n:d:r:o:", options, NULL)) != -1;) {
         if (cli_option(&b.c, o, optarg)) continue;
         switch (o) {

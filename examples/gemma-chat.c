@@ -475,6 +475,7 @@ static void read_options(chat *h, int argc, char **argv)
                                              { "min-p", required_argument, NULL, MIN_P },
                                              { "seed", required_argument, NULL, SEED },
                                              { 0 } };
+    cli_short_name(argv);
     for (int o; (o = getopt_long(argc, argv, "m:hp:n:", options, NULL)) != -1;) {
         if (cli_option(&h->c, o, optarg)) continue;
         switch (o) {

@@ -283,6 +283,7 @@ static void read_options(eval *e, int argc, char **argv)
                                              { "score", required_argument, NULL, SCORE },
                                              { "ppl", required_argument, NULL, PPL },
                                              { 0 } };
+    cli_short_name(argv);
     for (int o; (o = getopt_long(argc, argv, "m:h", options, NULL)) != -1;) {
         if (cli_option(&e->c, o, optarg)) continue;
         switch (o) {

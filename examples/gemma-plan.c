@@ -133,6 +133,7 @@ int main(int argc, char **argv)
                                              { "sessions", required_argument, NULL, SESSIONS },
                                              { "no-probe", no_argument, NULL, NO_PROBE },
                                              { 0 } };
+    cli_short_name(argv);
     for (int o; (o = getopt_long(argc, argv, "m:h", options, NULL)) != -1;) {
         if (cli_option(&c, o, optarg)) continue;
         if (o == 'h') return printf("%s%s", help, cli_help) < 0;

@@ -150,6 +150,7 @@ int main(int argc, char **argv)
     task what = ENCODE;
     uint32_t variant = GEMMA_CHAT_AUTO;
     gemma_chat *chat = NULL;
+    cli_short_name(argv);
     for (int o; (o = getopt_long(argc, argv, "m:h", options, NULL)) != -1;) {
         if (cli_option(&c, o, optarg)) continue;
         if (o == 'h') return printf("%s%s", help, cli_help) < 0;

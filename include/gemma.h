@@ -140,7 +140,7 @@ typedef struct gemma_host {
 typedef struct gemma_cancel gemma_cancel; /* Threads: any; raised until cleared. */
 typedef struct gemma_runtime gemma_runtime;
 
-/* Errors: ARG, NOMEM. Since 0.1. */
+/* Must outlive every call, submitted step and generation it was given to. Errors: ARG, NOMEM. Since 0.1. */
 GEMMA_PUBLIC int gemma_cancel_create(gemma_runtime *runtime, gemma_cancel **out, gemma_error *error);
 /* Async-signal-safe: may be called from a signal handler. Since 0.1. */
 GEMMA_PUBLIC void gemma_cancel_raise(gemma_cancel *cancel);
@@ -288,7 +288,7 @@ enum { /* classes of bytes; readers accept numbers they do not know */
        GEMMA_CLASS_DRIVER = 12, /* what the driver takes for itself: an estimate */
        GEMMA_CLASS_COUNT = 13
 };
-/* "embedding", "attention", … ; "class 99" for unknown numbers; static storage. Any thread. Since 0.1. */
+/* "embedding", "attention", … ; "unknown class" for unknown numbers; static storage. Any thread. Since 0.1. */
 GEMMA_PUBLIC const char *gemma_class_name(uint32_t bytes_class);
 
 enum { GEMMA_TYPE_DEFAULT = 0, GEMMA_TYPE_F32 = 1, GEMMA_TYPE_F16 = 2, GEMMA_TYPE_Q8_0 = 3, GEMMA_TYPE_Q4_0 = 4 };
@@ -499,7 +499,8 @@ typedef struct gemma_session_options {
 GEMMA_PUBLIC int gemma_session_create(gemma_model *model, const gemma_session_options *options, gemma_session **out,
                                       gemma_error *error);
 GEMMA_PUBLIC void gemma_session_destroy(gemma_session *session);
-/* The last failed call's sentence; returns its length. Always NUL-terminated when n_bytes > 0. Since 0.1. */
+/* The last failed call's sentence, cut to n_bytes and NUL-terminated when n_bytes > 0; returns the bytes written without
+ * the NUL. Since 0.1. */
 GEMMA_PUBLIC size_t gemma_session_message(const gemma_session *session, char *buffer, size_t n_bytes);
 
 GEMMA_PUBLIC uint32_t gemma_session_position(const gemma_session *session); /* committed tokens */

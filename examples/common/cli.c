@@ -99,6 +99,12 @@ static uint32_t fit_policy(const cli *c, const char *value)
     cli_usage(c, "--fit takes refuse, shrink or split, not \"%s\"", value);
 }
 
+void cli_short_name(char **argv)
+{
+    char *slash = strrchr(argv[0], '/');
+    if (slash) argv[0] = slash + 1;
+}
+
 bool cli_option(cli *c, int option, const char *value)
 {
     switch (option) {

@@ -62,6 +62,8 @@ enum {
     }
 extern const char cli_help[]; /* the lines of --help for them */
 
+/* For getopt's own messages: the program's name without its folder. */
+void cli_short_name(char **argv);
 /* Takes a common option (c as getopt_long returned it); false: it is the program's own. Exits on a wrong value. */
 bool cli_option(cli *c, int option, const char *value);
 void cli_usage(const cli *c, const char *format, ...) __attribute__((format(printf, 2, 3), noreturn));
