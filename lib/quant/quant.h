@@ -55,7 +55,7 @@ typedef struct gm_format {
     /* Round-to-nearest packing for tests, generators and the KV cache; NULL where there is none. */
     void (*pack)(const float *in, void *blocks, size_t n_blocks);
     /* One block as integers, -127 at the least, with a scale for each 16: element i is scale[i / 16] × q[i], and unpack
-     * gives just that. NULL for formats that kernels take apart themselves. */
+     * gives just that. NULL for formats that every kernel takes apart itself. */
     void (*expand)(const void *block, int8_t *q, float *scale);
 } gm_format;
 
@@ -156,9 +156,8 @@ static inline float gm_scale_mxfp4(uint32_t e) { return gm_f32_from_bits(e < 2 ?
 /* The scale of 16 elements of an NVFP4 block for these values: half of an unsigned E4M3, whose NaN counts as zero. */
 static inline float gm_scale_nvfp4(uint32_t code)
 {
-    if (code == 0x7f) return 0;
-    uint32_t exponent = code >> 3 & 15, fraction = code & 7;
-    return exponent ? gm_f32_from_bits((exponent + 119) << 23 | fraction << 20) : (float)fraction * 0x1p-10f;
+    uint32_t exponent = code >> 3 & 15, normal = exponent != 0, fraction = (code & 7) | normal << 3;
+    return (float)(code == 0x7f ? 0 : (int32_t)(fraction << (exponent - normal))) * 0x1p-10f;
 }
 
 /* Q8 activations, the right-hand side of integer dots: 32 int8 with one scale, and the sum for formats with a minimum.

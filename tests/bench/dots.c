@@ -7,8 +7,9 @@
 
 enum { MIN_PASSES = 3, MAX_PASSES = 25 };
 #define CELL_NS UINT64_C(500000000) /* no more passes after that long */
-static const uint32_t types[] = { GM_Q4_0, GM_Q4_1, GM_Q5_0,   GM_Q5_1,   GM_Q8_0, GM_Q2_K, GM_Q3_K, GM_Q4_K,
-                                  GM_Q5_K, GM_Q6_K, GM_IQ4_NL, GM_IQ4_XS, GM_F32,  GM_F16,  GM_BF16 };
+static const uint32_t types[] = { GM_Q4_0,  GM_Q4_1,  GM_Q5_0, GM_Q5_1,   GM_Q8_0,   GM_Q2_K,  GM_Q3_K,
+                                  GM_Q4_K,  GM_Q5_K,  GM_Q6_K, GM_IQ4_NL, GM_IQ4_XS, GM_MXFP4, GM_NVFP4,
+                                  GM_IQ2_S, GM_IQ3_S, GM_F32,  GM_F16,    GM_BF16 };
 static const uint32_t masks[] = { 0, GM_CPU_AVX2, GM_CPU_AVX2 | GM_CPU_AVX_VNNI, UINT32_MAX };
 
 typedef struct work {

@@ -66,7 +66,7 @@ static const op_case table[] = {
     MATRIX(GM_Q5_K),
     MATRIX(GM_Q6_K),
     MATRIX(GM_IQ4_XS),
-    MATRIX(GM_IQ2_XXS), /* no dots: rows are unpacked */
+    MATRIX(GM_IQ2_XXS), /* not packed by us: random bits */
     MATRIX(GM_IQ3_S),
     { OP(MATMUL, GM_F32, 1), .n_in = 2112, .n_out = { 2051 } },
     { OP(MATMUL, GM_Q8_0, 1), .n_in = 2112, .n_out = { 2051 }, .variant = GEGLU },

@@ -58,8 +58,9 @@ static void *allocate(size_t n_bytes)
 static void pick_fills_every_entry_and_keeps_to_the_mask(void **state)
 {
     gm_kernels k = pick(state);
-    static const uint32_t q8[] = { GM_Q4_0, GM_Q4_1, GM_Q5_0, GM_Q5_1, GM_Q8_0,   GM_Q2_K,
-                                   GM_Q3_K, GM_Q4_K, GM_Q5_K, GM_Q6_K, GM_IQ4_NL, GM_IQ4_XS };
+    static const uint32_t q8[] = { GM_Q4_0,    GM_Q4_1,   GM_Q5_0,   GM_Q5_1,    GM_Q8_0,  GM_Q2_K,  GM_Q3_K,  GM_Q4_K,
+                                   GM_Q5_K,    GM_Q6_K,   GM_IQ4_NL, GM_IQ4_XS,  GM_MXFP4, GM_NVFP4, GM_IQ1_S, GM_IQ1_M,
+                                   GM_IQ2_XXS, GM_IQ2_XS, GM_IQ2_S,  GM_IQ3_XXS, GM_IQ3_S, GM_TQ1_0, GM_TQ2_0 };
     size_t n_q8 = 0, n_f32 = 0;
     for (size_t t = 0; t < GM_TYPE_LIMIT; t++) n_q8 += k.q8[t] != NULL, n_f32 += k.f32[t] != NULL;
     assert_int_equal(n_q8, GM_COUNT(q8));
@@ -73,7 +74,7 @@ static void pick_fills_every_entry_and_keeps_to_the_mask(void **state)
 /* ---- quantised rows ---- */
 typedef enum pattern { RANDOM, LARGEST, ZERO_SCALE, ALL_ONES, ALL_ZEROS, N_PATTERNS } pattern;
 
-/* Where a block keeps its f16 fields. */
+/* Where a block keeps its f16 fields, or how another scale is as harmless. */
 static void put_scales(uint8_t *block, uint32_t type, uint16_t d, uint16_t min)
 {
     int at_d = 0, at_min = -1;
@@ -85,6 +86,13 @@ static void put_scales(uint8_t *block, uint32_t type, uint16_t d, uint16_t min)
     case GM_Q2_K: at_d = offsetof(gm_block_q2_k, d), at_min = offsetof(gm_block_q2_k, dmin); break;
     case GM_Q3_K: at_d = offsetof(gm_block_q3_k, d); break;
     case GM_Q6_K: at_d = offsetof(gm_block_q6_k, d); break;
+    case GM_TQ1_0: at_d = offsetof(gm_block_tq1_0, d); break;
+    case GM_TQ2_0: at_d = offsetof(gm_block_tq2_0, d); break;
+    case GM_MXFP4: block[0] = (uint8_t)(100 + (d >> 8 & 31)); return; /* 2^-28 … 2^3 */
+    case GM_NVFP4: return;                                            /* any byte is finite */
+    case GM_IQ1_M:                                                    /* in four top nibbles */
+        for (int j = 0; j < 4; j++) block[49 + 2 * j] = (uint8_t)((block[49 + 2 * j] & 15) | (d >> 4 * j & 15) << 4);
+        return;
     default: break;
     }
     memcpy(block + at_d, (uint8_t[]){ (uint8_t)d, (uint8_t)(d >> 8) }, 2);
@@ -209,7 +217,7 @@ static void quantised_rows_match(void **state)
             for (int p = 0; p < N_PATTERNS; p++, n_checked++) check_type(&k, f, lengths[i], (pattern)p);
         }
     }
-    assert_int_equal(n_checked, N_PATTERNS * (6 * 7 + 6 * 3));
+    assert_int_equal(n_checked, N_PATTERNS * (7 * 7 + 1 * 6 + 15 * 3));
 }
 
 /* ---- float rows ---- */

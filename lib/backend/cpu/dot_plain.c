@@ -97,6 +97,15 @@ GM_INLINE bytes add_where(bytes v, uint32_t bits, int16_t n)
     return v;
 }
 
+/* Quarters 0, 2, 1, 3. */
+GM_INLINE bytes swap_middle(bytes v)
+{
+    bytes r = v;
+    memcpy(r.b + 8, v.b + 16, 8 * sizeof *v.b);
+    memcpy(r.b + 16, v.b + 8, 8 * sizeof *v.b);
+    return r;
+}
+
 GM_INLINE bytes look_up(const int8_t table[16], bytes index)
 {
     look_up_32(table, index.b);

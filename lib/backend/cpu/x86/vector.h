@@ -41,6 +41,8 @@ GM_INLINE bytes add_where(bytes v, uint32_t bits, int n)
 #endif
 }
 
+GM_INLINE bytes swap_middle(bytes v) { return _mm256_permute4x64_epi64(v, 0xd8); }
+
 GM_INLINE bytes look_up(const int8_t table[16], bytes index)
 {
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table)), index);
