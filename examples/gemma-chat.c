@@ -146,13 +146,13 @@ static int generate(chat *h, const int32_t *ids, size_t n)
     while (!rc && !p.stop) {
         rc = gemma_generation_next(g, &p);
         if (rc) break;
-        if (!first) first = cli_seconds();
+        if (first <= 0) first = cli_seconds();
         h->n_gen += p.id >= 0;
         take_piece(h, &p);
     }
     h->stop = p.stop;
-    h->prompt_s = (first ? first : cli_seconds()) - t0;
-    h->gen_s = first ? cli_seconds() - first : 0;
+    h->prompt_s = (first > 0 ? first : cli_seconds()) - t0;
+    h->gen_s = first > 0 ? cli_seconds() - first : 0;
     if (rc) {
         char message[512];
         gemma_generation_message(g, message, sizeof message);
