@@ -55,6 +55,17 @@ static int wrong_shape(const gm_finder *f, const gm_tensor *t, const gm_shape *s
     return gm_fail(f->error, GEMMA_E_FORMAT, "%s has shape %s, but should have %s", t->name, is, should);
 }
 
+/* NVFP4 exports may keep a factor of the whole tensor apart, in X.scale beside X.weight. */
+static bool has_factor_apart(const gm_finder *f, const gm_tensor *t)
+{
+    static const char suffix[] = ".weight";
+    char name[NAME_BYTES + 8];
+    size_t n = strlen(t->name);
+    if (t->format->type != GM_NVFP4 || n < sizeof suffix || strcmp(t->name + n - strlen(suffix), suffix)) return false;
+    gm_text_format(name, sizeof name, "%.*s.scale", (int)(n - strlen(suffix)), t->name);
+    return gm_gguf_find(f->gguf, name) != NULL;
+}
+
 /* NULL when it is absent or an error is stuck. */
 static const gm_tensor *find_checked(gm_finder *f, const char *name, const gm_shape *shape, bool optional)
 {
@@ -71,6 +82,9 @@ static const gm_tensor *find_checked(gm_finder *f, const char *name, const gm_sh
     else if (!t->format->unpack)
         f->rc = gm_fail(f->error, GEMMA_E_UNSUPPORTED, "%s has the type %s, which this library cannot decode", t->name,
                         t->format->name);
+    else if (has_factor_apart(f, t))
+        f->rc = gm_fail(f->error, GEMMA_E_UNSUPPORTED,
+                        "%s is NVFP4 with its factor apart (.scale), which is not supported", t->name);
     return f->rc ? NULL : t;
 }
 

@@ -207,12 +207,31 @@ static void test_sentence_of_a_shape(void **state)
     finish(&f);
 }
 
+/* A factor that no op applies must not be dropped in silence. */
+static void test_factor_apart(void **state)
+{
+    (void)state;
+    static const float factor = 2;
+    for (int apart = 0; apart <= 1; apart++) {
+        tiny_model t;
+        fixture f;
+        tiny_model_defaults(&t, 3);
+        t.skip[0] = "blk.3.ffn_up.weight";
+        gguf_writer *w = tiny_model_write(&t);
+        gguf_put_tensor(w, t.skip[0], GM_NVFP4, 2, (uint64_t[]){ 64, 96 }, NULL, 96 * 36);
+        if (apart) gguf_put_tensor(w, "blk.3.ffn_up.scale", GM_F32, 1, (uint64_t[]){ 1 }, &factor, sizeof factor);
+        expect(&f, create(&f, w), apart ? GEMMA_E_UNSUPPORTED : GEMMA_OK, apart ? t.skip[0] : "", apart ? "NVFP4" : "");
+        finish_quietly(&f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_keys),
         cmocka_unit_test(test_bad_tensors),
         cmocka_unit_test(test_sentence_of_a_shape),
+        cmocka_unit_test(test_factor_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
