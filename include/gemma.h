@@ -177,10 +177,10 @@ typedef struct gemma_device_info {
     uint32_t size;
     uint32_t kind; /* GEMMA_DEVICE_…; readers accept kinds they do not know */
     uint32_t n_heaps;
-    uint32_t usable; /* 0: `reason` says why not */
-    char id[32];     /* what gemma_device_find takes: "cpu", "reference", "vulkan:0" */
-    char name[128];  /* what a person reads */
-    char reason[128];
+    uint32_t usable;  /* 0: `reason` says why not */
+    char id[32];      /* what gemma_device_find takes: "cpu", "reference", "vulkan:0" */
+    char name[128];   /* what a person reads */
+    char reason[128]; /* of a usable device: a caution, for which GEMMA_DEVICE_AUTO passes it over; else empty */
 } gemma_device_info;
 
 typedef struct gemma_heap_info {

@@ -21,24 +21,27 @@ static int plan_for(gemma_file *file, const gemma_plan_options *o, gm_plan **out
     return gm_plan_create(&rt->mem, file->gguf, file->model, device, &settings, out, error);
 }
 
-static uint32_t device_kind(const gm_backend *be, bool *usable)
+static bool is_gpu(const gemma_device_info *info)
 {
-    gemma_device_info info = { .size = sizeof info };
-    be->fns->describe(be, &info);
-    *usable = info.usable;
-    return info.kind;
+    return info->usable && (info->kind == GEMMA_DEVICE_DISCRETE || info->kind == GEMMA_DEVICE_INTEGRATED);
 }
 
-/* GEMMA_DEVICE_AUTO: the first real GPU that holds the plan, else the CPU; the note says why GPUs were passed over. */
+/* GEMMA_DEVICE_AUTO: the first real GPU without a caution that holds the plan, else the CPU; the note says why
+ * GPUs were passed over. */
 static int plan_for_any(gemma_plan *plan, gemma_plan_options o, gemma_error *error)
 {
     gemma_runtime *rt = plan->file->runtime;
     const gemma_probe *probe = o.probe;
     size_t at = gm_text_format(plan->note, sizeof plan->note, "%s", rt->why_no_gpu.message);
     for (uint32_t i = 0; i < rt->n_devices; i++) {
-        bool usable;
-        uint32_t kind = device_kind(rt->devices[i], &usable);
-        if (!usable || (kind != GEMMA_DEVICE_DISCRETE && kind != GEMMA_DEVICE_INTEGRATED)) continue;
+        gemma_device_info info = { .size = sizeof info };
+        rt->devices[i]->fns->describe(rt->devices[i], &info);
+        if (!is_gpu(&info)) continue;
+        if (info.reason[0]) {
+            at += gm_text_format(plan->note + at, sizeof plan->note - at, "%s%s (%s): %s", at ? "; " : "", info.id,
+                                 info.name, info.reason);
+            continue;
+        }
         gemma_error why = { .size = sizeof why };
         o.device = i;
         o.probe = probe && probe->device == i ? probe : NULL;

@@ -20,8 +20,12 @@ static void vk_describe(const gm_backend *be, gemma_device_info *info)
     info->usable = vk->caps.usable && !atomic_load(&vk->lost);
     gm_text_format(info->id, sizeof info->id, "vulkan:%u", vk->number);
     gm_text_format(info->name, sizeof info->name, "%s", vk->caps.name);
-    gm_text_format(info->reason, sizeof info->reason, "%s",
-                   vk->caps.usable && !info->usable ? "the device was lost" : vk->caps.reason);
+    const char *reason = vk->caps.reason;
+    if (vk->caps.usable && !info->usable) reason = "the device was lost";
+    /* Software drivers are what the shaders were tested on. */
+    if (info->usable && vk->caps.kind != GEMMA_DEVICE_SOFTWARE)
+        reason = "this version was not tested on GPUs; name it to use it";
+    gm_text_format(info->reason, sizeof info->reason, "%s", reason);
 }
 
 static uint32_t vk_n_heaps(const gm_backend *be) { return gm_vk_of_const(be)->caps.n_heaps; }
