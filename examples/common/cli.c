@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 const char cli_help[] =
-    "  -m, --model FILE        the GGUF file\n"
+    "  -m, --model FILE        the GGUF file, or one that is already here: ollama:NAME[:TAG], hf:REPO[:QUANT]\n"
     "      --device NAME       auto (default), reference, cpu, or part of a device's name\n"
     "      --ctx N             tokens of context (default: 4096, at most what the model was trained for)\n"
     "      --kv TYPE           type of the KV cache: f16 (default), f32\n"

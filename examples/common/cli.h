@@ -21,6 +21,7 @@ typedef struct cli {
     uint32_t logit_rows, n_marks, n_sessions;
     bool quiet; /* no progress bar */
     /* opened by cli_open_…; closed by cli_close */
+    char *model_file; /* the path behind model_path */
     gemma_runtime *runtime;
     gemma_file *file;
     gemma_tokenizer *tokenizer;

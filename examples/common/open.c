@@ -1,5 +1,6 @@
 /* Opening: file, tokenizer, plan, model; the bill as a table. */
 #include "cli.h"
+#include "models.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +39,8 @@ int cli_open_file(cli *c)
 {
     gemma_error e = { .size = sizeof e };
     if (!c->model_path) cli_usage(c, "no model: give one with -m FILE");
+    c->model_file = cli_find_model(c, c->model_path);
+    if (!c->model_file) return EXIT_FAIL;
     gemma_runtime_options ro = { .size = sizeof ro, .n_threads = c->threads };
     if (gemma_runtime_create(NULL, &ro, &c->runtime, &e)) return fail(c, &e);
     if (gemma_device_find(c->runtime, c->device_name, &c->device, &e)) return fail(c, &e);
@@ -46,7 +49,7 @@ int cli_open_file(cli *c)
     gemma_file_options fo = {
         .size = sizeof fo, .flags = c->no_map ? 0 : GEMMA_FILE_MAP, .progress = show_progress, .progress_user = &m
     };
-    if (gemma_file_open(c->runtime, c->model_path, &fo, &c->file, &e)) return fail(c, &e);
+    if (gemma_file_open(c->runtime, c->model_file, &fo, &c->file, &e)) return fail(c, &e);
     return 0;
 }
 
@@ -139,6 +142,7 @@ void cli_close(cli *c)
     gemma_file_close(c->file);
     gemma_cancel_destroy(c->cancel);
     gemma_runtime_destroy(c->runtime);
+    free(c->model_file);
 }
 
 static void print_bar(FILE *to, uint64_t part, uint64_t whole)
