@@ -90,7 +90,7 @@ def top_level(text):
 
 
 def is_function(head):
-    return bool(re.search(r'\)\s*(?:[A-Za-z_]\w*\s*)*$', head)) and not re.match(r'\s*(typedef|enum)\b', head) \
+    return bool(re.search(r'\)\s*(?:[A-Za-z_]\w*(?:\s+|$))*$', head)) and not re.match(r'\s*(typedef|enum)\b', head) \
         and '=' not in head
 
 
