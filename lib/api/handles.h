@@ -8,7 +8,7 @@
 
 #include "session/session.h"
 
-#define GM_DEVICES_MAX 16
+#define GM_DEVICES_MAX 20
 
 struct gemma_runtime {
     gm_mem mem;

@@ -1,1 +1,16 @@
 gm_api_test(fault/whole)
+if(gm_vulkan_built AND CMAKE_SYSTEM_NAME STREQUAL Linux)
+  gm_api_test(fault/vulkan)
+  target_sources(test_fault_vulkan PRIVATE vklayer/vklayer.c)
+  target_include_directories(test_fault_vulkan SYSTEM PRIVATE
+                             $<TARGET_PROPERTY:gm_backend_vulkan,INTERFACE_SYSTEM_INCLUDE_DIRECTORIES>)
+  target_compile_definitions(test_fault_vulkan PRIVATE VK_NO_PROTOTYPES)
+  target_link_options(test_fault_vulkan PRIVATE -Wl,--wrap=dlopen)
+  foreach(driver IN ITEMS lavapipe swiftshader)
+    if(GEMMA_VULKAN_DRIVERS)
+      add_test(NAME vulkan.${driver}.fault COMMAND test_fault_vulkan WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
+      set_tests_properties(vulkan.${driver}.fault PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 1800
+                           ENVIRONMENT VK_DRIVER_FILES=${GEMMA_VULKAN_DRIVERS}/${driver}.json)
+    endif()
+  endforeach()
+endif()

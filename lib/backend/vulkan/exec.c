@@ -51,12 +51,14 @@ int gm_vk_exec_submit(gm_exec *x, const gemma_cancel *cancel, gemma_error *error
     return rc;
 }
 
-/* How fast the device multiplies, from a whole step: what pieces are cut by. */
+/* How fast the device multiplies, from a whole step: what pieces are cut by. A software driver compiles kernels when they
+ * are first run, which would make it seem slow. */
 static void learn(gm_exec *x)
 {
     uint64_t work = 0, ms = (gm_now_ns() - x->begun_ns) / 1000000;
     for (uint32_t i = 0; i < x->running->n_pieces; i++) work += x->running->piece_work[i];
-    if (ms >= 20) x->vk->work_per_ms = gm_max_u64(1, work / ms);
+    if (ms >= 20 && x->running->has_run) x->vk->work_per_ms = gm_max_u64(1, work / ms);
+    x->running->has_run = true;
 }
 
 int gm_vk_exec_wait(gm_exec *x, uint64_t timeout_ns, gemma_error *error)

@@ -70,6 +70,7 @@ typedef struct gm_vk_recording {
     uint32_t n_pieces, n_dispatches;
     uint32_t n_all, n_wanted; /* rows it is for */
     bool hidden;
+    bool has_run;  /* its first run may have compiled kernels */
     uint64_t used; /* when, in runs; 0: empty */
 } gm_vk_recording;
 

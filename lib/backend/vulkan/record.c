@@ -244,6 +244,7 @@ int gm_vk_recording_get(gm_exec *x, uint32_t n_rows, uint32_t n_wanted, bool hid
     oldest->n_all = n_all;
     oldest->n_wanted = n_wanted;
     oldest->hidden = hidden;
+    oldest->has_run = false;
     oldest->used = 0;
     gm_mutex_lock(x->vk->lock); /* of the command pool */
     int rc = record(x, oldest, error);
