@@ -15,7 +15,7 @@ static void open_nano(world *w, const gemma_plan_options *options)
 {
     FILE *f = fopen("data/nano/nano-gemma4-e2b.Q8_0.gguf", "rb");
     assert_non_null(f);
-    *w = (world){ .n_threads = 2, .device = w->device, .n_vocab = N_VOCAB, .error = { .size = sizeof w->error } };
+    *w = (world){ .n_threads = 1, .device = w->device, .n_vocab = N_VOCAB, .error = { .size = sizeof w->error } };
     fault_host_init(&w->host);
     assert_int_equal(fseek(f, 0, SEEK_END), 0);
     w->n_bytes = (size_t)ftell(f);
@@ -306,7 +306,7 @@ static void nothing_grows(void **state)
     uint32_t n_dropped = 0;
     most first = { 0 }, rest = { 0 };
     (void)state;
-    begin(&t, 320);
+    begin(&t, 224);
     always_think(&t);
     for (uint32_t i = 0; i < N_TURNS; i++) {
         ask_capital(&t, i, GEMMA_RENDER_THINK);
