@@ -246,11 +246,12 @@ static int32_t *render(chat *h, gemma_rendering *r)
 static int feed_standing(chat *h, const int32_t *ids, const gemma_rendering *r, uint32_t *fed)
 {
     if (gemma_session_match(h->session, ids, r->n_ids, fed)) return session_failed(h);
-    if (r->n_standing <= *fed || r->n_standing >= r->n_ids) return 0;
+    size_t standing = r->n_standing < r->n_ids ? r->n_standing : r->n_ids - 1; /* one is left to predict from */
+    if (standing < *fed) return 0;
     gemma_feed_options o = { .size = sizeof o, .cancel = h->c.cancel };
-    if (gemma_session_feed(h->session, ids + *fed, r->n_standing - *fed, &o) || gemma_session_mark(h->session))
-        return session_failed(h);
-    *fed = (uint32_t)r->n_standing;
+    if (standing > *fed && gemma_session_feed(h->session, ids + *fed, standing - *fed, &o)) return session_failed(h);
+    if (gemma_session_mark(h->session)) return session_failed(h);
+    *fed = (uint32_t)standing;
     return 0;
 }
 

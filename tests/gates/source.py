@@ -2,6 +2,7 @@
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -18,7 +19,7 @@ def arguments(description):
 def files(root, folders=(), suffixes=()):
     """Paths below root, with /: what git tracks or would track; everything where there is no git."""
     found = None
-    if os.path.exists(os.path.join(root, '.git')):
+    if os.path.exists(os.path.join(root, '.git')) and shutil.which('git'):
         git = subprocess.run(['git', '-C', root, 'ls-files', '-z', '--cached', '--others', '--exclude-standard'],
                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         if git.returncode == 0:
