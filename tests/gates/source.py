@@ -27,7 +27,8 @@ def files(root, folders=(), suffixes=()):
     if found is None:
         found = []
         for path, folders_here, names in os.walk(root):
-            if 'CMakeCache.txt' in names or '__pycache__' in path:  # a build folder
+            folders_here[:] = [f for f in folders_here if f not in ('.git', 'build', '__pycache__')]
+            if 'CMakeCache.txt' in names:  # a build folder of another name
                 folders_here.clear()
                 continue
             found += [os.path.relpath(os.path.join(path, name), root).replace(os.sep, '/') for name in names]
