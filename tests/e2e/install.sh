@@ -63,13 +63,13 @@ target_link_libraries(by_shared PRIVATE gemma::gemma)
 add_executable(by_static program.c)
 target_link_libraries(by_static PRIVATE gemma::gemma_static)
 END
-"$cmake" -S project -B out -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$work/prefix" > log 2>&1 || { cat log; exit 1; }
+"$cmake" -G Ninja -S project -B out -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$work/prefix" > log 2>&1 || { cat log; exit 1; }
 "$cmake" --build out > log 2>&1 || { cat log; exit 1; }
 out/by_shared
 out/by_static
 no_library out/by_static
 sed -i 's/gemma 0.1/gemma 99.0/' project/CMakeLists.txt
-if "$cmake" -S project -B out2 -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$work/prefix" > log 2>&1; then
+if "$cmake" -G Ninja -S project -B out2 -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$work/prefix" > log 2>&1; then
     echo "find_package took version 0.1 for 99.0"
     exit 1
 fi
