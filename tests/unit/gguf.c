@@ -1,47 +1,5 @@
 #define _POSIX_C_SOURCE 200809L /* mkdtemp */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-
-#include "support/fault.h"
-#include "support/gguf_writer.h"
-
-static gemma_host host; /* counts blocks, fails on demand */
-static gm_mem mem;
-static gemma_error error;
-
-static int set_up(void **state)
-{
-    (void)state;
-    fault_host_init(&host);
-    gm_mem_init(&mem, &host);
-    error = (gemma_error){ .size = sizeof error };
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    assert_int_equal(fault_live_blocks(), 0);
-    assert_int_equal(fault_mismatches(), 0);
-    return 0;
-}
-
-static int open_bytes(const void *bytes, size_t n, gm_gguf **out)
-{
-    return gm_gguf_open(&mem, &(gm_gguf_input){ .bytes = bytes, .n_bytes = n }, out, &error);
-}
-
-static int open_path(const char *path, bool map, gm_gguf **out)
-{
-    return gm_gguf_open(&mem, &(gm_gguf_input){ .path = path, .map = map }, out, &error);
-}
+#include "unit/gguf_fixture.h"
 
 static void assert_says(const char *part)
 {

@@ -1,48 +1,6 @@
 /* Files that are cut, corrupted, incomplete, and memory that runs out. */
 #define _POSIX_C_SOURCE 200809L /* mkdtemp */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-
-#include "support/fault.h"
-#include "support/gguf_writer.h"
-
-static gemma_host host; /* counts blocks, fails on demand */
-static gm_mem mem;
-static gemma_error error;
-
-static int set_up(void **state)
-{
-    (void)state;
-    fault_host_init(&host);
-    gm_mem_init(&mem, &host);
-    error = (gemma_error){ .size = sizeof error };
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    assert_int_equal(fault_live_blocks(), 0);
-    assert_int_equal(fault_mismatches(), 0);
-    return 0;
-}
-
-static int open_bytes(const void *bytes, size_t n, gm_gguf **out)
-{
-    return gm_gguf_open(&mem, &(gm_gguf_input){ .bytes = bytes, .n_bytes = n }, out, &error);
-}
-
-static int open_path(const char *path, gm_gguf **out)
-{
-    return gm_gguf_open(&mem, &(gm_gguf_input){ .path = path }, out, &error);
-}
+#include "unit/gguf_fixture.h"
 
 static void assert_refused(int rc, gm_gguf *const *g, int code, const char *part)
 {
@@ -329,8 +287,8 @@ static void test_split(void **state)
         gm_gguf_close(g);
     }
     gm_gguf *g;
-    assert_refused(open_path(part_path("good", 2, 3), &g), &g, GEMMA_E_ARG, "is part 2 of 3; open the first, ");
-    assert_refused(open_path(part_path("good", 2, 3), &g), &g, GEMMA_E_ARG, part_path("good", 1, 3));
+    assert_refused(open_path(part_path("good", 2, 3), false, &g), &g, GEMMA_E_ARG, "is part 2 of 3; open the first, ");
+    assert_refused(open_path(part_path("good", 2, 3), false, &g), &g, GEMMA_E_ARG, part_path("good", 1, 3));
 }
 
 static void test_split_damage(void **state)
@@ -353,20 +311,20 @@ static void test_split_damage(void **state)
     gm_gguf *g;
     for (size_t i = 0; i < GM_COUNT(cases); i++) {
         write_split("bad", &cases[i].split);
-        assert_refused(open_path(part_path("bad", 1, 3), &g), &g, GEMMA_E_FORMAT, cases[i].says);
+        assert_refused(open_path(part_path("bad", 1, 3), false, &g), &g, GEMMA_E_FORMAT, cases[i].says);
     }
     write_split("bad", &good_split);
     assert_int_equal(remove(part_path("bad", 3, 3)), 0);
-    assert_refused(open_path(part_path("bad", 1, 3), &g), &g, GEMMA_E_IO, part_path("bad", 3, 3));
+    assert_refused(open_path(part_path("bad", 1, 3), false, &g), &g, GEMMA_E_IO, part_path("bad", 3, 3));
 
     const char *renamed = part_path("bad", 0, 3); /* no part has the number 0 */
     assert_int_equal(rename(part_path("bad", 1, 3), renamed), 0);
-    assert_refused(open_path(renamed, &g), &g, GEMMA_E_FORMAT, "part 1 of 3 of a split file, but the name");
+    assert_refused(open_path(renamed, false, &g), &g, GEMMA_E_FORMAT, "part 1 of 3 of a split file, but the name");
     static const split many = { 1, { 0 }, { 513 }, 1, { "a" } };
     write_split("many", &many);
     const char *first = part_path("many", 1, 513);
     assert_int_equal(rename(part_path("many", 1, 1), first), 0);
-    assert_refused(open_path(first, &g), &g, GEMMA_E_FORMAT, "513 parts; at most 512");
+    assert_refused(open_path(first, false, &g), &g, GEMMA_E_FORMAT, "513 parts; at most 512");
     assert_int_equal(remove(first), 0);
     gguf_writer *w = gguf_writer_create();
     gguf_put_split(w, 0, 2, 0);
@@ -382,7 +340,7 @@ static void test_split_of_one(void **state)
     static const split one = { 1, { 0 }, { 1 }, 1, { "a" } };
     write_split("one", &one);
     gm_gguf *g;
-    assert_int_equal(open_path(part_path("one", 1, 1), &g), GEMMA_OK);
+    assert_int_equal(open_path(part_path("one", 1, 1), false, &g), GEMMA_OK);
     assert_int_equal(gm_gguf_n_parts(g), 1);
     gm_gguf_close(g);
 }
