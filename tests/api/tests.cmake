@@ -17,10 +17,11 @@ function(gm_api_test source)
   set_tests_properties(${folder}.${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600)
 endfunction()
 
-foreach(name IN ITEMS rows memory bad_input nulls threads generation chat)
+foreach(name IN ITEMS rows memory bad_input nulls threads generation chat gemma)
   if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/api/${name}.c)
     gm_api_test(api/${name})
   endif()
 endforeach()
+target_sources(test_api_gemma PRIVATE api/gemma_naive.c)
 # What the thread sanitizer runs.
 set_tests_properties(api.threads PROPERTIES LABELS threads)

@@ -25,6 +25,7 @@ void tiny_model_defaults(tiny_model *t, uint32_t family)
                        .ctx = 512,
                        .head = 32,
                        .pattern = 2,
+                       .eps = 1e-6f,
                        .type = GM_Q8_0,
                        .table_type = GM_Q8_0,
                        .seed = 1 };
@@ -87,9 +88,10 @@ static void put_keys(build *b)
     put_u32(b, "attention.head_count_kv", t->n_kv);
     put_u32(b, "attention.key_length", global);
     put_u32(b, "attention.value_length", global);
-    put_f32(b, "attention.layer_norm_rms_epsilon", 1e-6f);
+    put_f32(b, "attention.layer_norm_rms_epsilon", t->eps);
     put_u32(b, "attention.sliding_window", t->window);
     put_f32(b, "rope.freq_base", 1e6f);
+    if (t->rope_factor > 0) put_f32(b, "rope.scaling.factor", t->rope_factor);
     put_pattern(b);
     if (t->family != 4) return;
     put_u32(b, "attention.key_length_swa", t->head);
@@ -227,11 +229,16 @@ static const char *in_layer(uint32_t layer, const char *name)
     return full;
 }
 
+static uint32_t head_of(const tiny_model *t, uint32_t i)
+{
+    return t->family == 4 && !is_sliding(t, i) ? 2 * t->head : t->head;
+}
+
 static void put_attention(build *b, uint32_t i)
 {
     const tiny_model *t = b->t;
     bool sliding = is_sliding(t, i), owns = i < t->n_layers - t->n_shared;
-    uint32_t head = t->family == 4 && !sliding ? 2 * t->head : t->head, q = t->n_head * head, kv = t->n_kv * head;
+    uint32_t head = head_of(t, i), q = t->n_head * head, kv = t->n_kv * head;
     if (t->fused_qkv) {
         put_matrix(b, in_layer(i, "attn_qkv.weight"), t->type, t->n_embd, q + 2 * kv, 1);
     } else {
@@ -283,6 +290,18 @@ static void put_layer(build *b, uint32_t i)
     if (t->n_expert) put_experts(b, i);
 }
 
+/* Keys and values of layers that read others'. */
+static void put_unread_kv(build *b)
+{
+    const tiny_model *t = b->t;
+    for (uint32_t i = t->n_layers - t->n_shared; i < t->n_layers; i++) {
+        uint32_t head = head_of(t, i);
+        put_matrix(b, in_layer(i, "attn_k.weight"), t->type, t->n_embd, t->n_kv * head, 1);
+        put_matrix(b, in_layer(i, "attn_v.weight"), t->type, t->n_embd, t->n_kv * head, 1);
+        put_vector(b, in_layer(i, "attn_k_norm.weight"), head);
+    }
+}
+
 static void put_rope_freqs(build *b)
 {
     uint64_t n = b->t->head; /* half a global head */
@@ -308,5 +327,6 @@ gguf_writer *tiny_model_write(const tiny_model *t)
         put_vector(&b, "per_layer_proj_norm.weight", t->n_ple);
     }
     for (uint32_t i = 0; i < t->n_layers; i++) put_layer(&b, i);
+    if (t->unread_kv) put_unread_kv(&b);
     return b.w;
 }

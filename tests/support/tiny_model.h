@@ -23,10 +23,13 @@ typedef struct tiny_model {
     uint32_t type;       /* GM_… of matrices; one that gm_format_of can pack */
     uint32_t table_type; /* of the embedding (and per-layer embedding) table */
     bool fused_qkv, untied;
+    float eps;          /* of norms; a large one shows factors that a norm would hide */
+    float rope_factor;  /* linear, of global layers; 0: no key */
     uint32_t n_padding; /* of n_vocab: rows "[PADn]" at the end, which have no token behind them */
     /* Gemma 4 */
     uint32_t n_ple;                         /* width of per-layer embeddings, or 0 */
     uint32_t n_shared;                      /* last layers that share keys and values */
+    bool unread_kv;                         /* these have tensors of their own for them, at the end of the file */
     uint32_t n_expert, n_used, n_ff_expert; /* n_expert 0: no experts */
     bool split_experts;                     /* gate and up apart */
     bool k_as_v;                            /* global layers have no attn_v */

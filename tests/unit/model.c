@@ -147,8 +147,9 @@ static void test_gemma4_defaults(void **state)
     t.skip[0] = "gemma4.final_logit_softcapping";
     t.skip[1] = "rope_freqs.weight";
     t.skip[2] = "blk.0.layer_output_scale.weight";
+    t.skip[3] = "gemma4.rope.freq_base_swa";
     create_well(&f, &t);
-    assert_true(f.m->softcap == 30.0f && f.m->attention_scale == 1.0f);
+    assert_true(f.m->softcap == 30.0f && f.m->attention_scale == 1.0f && f.m->rope_base_sliding == 1e4);
     gm_program *p = emit(&f, false);
     const gm_op *global = nth_op(p, GM_OP_ROPE, 0)->w[0] >= 0 ? nth_op(p, GM_OP_ROPE, 0) : nth_op(p, GM_OP_ROPE, 1);
     const gm_weight *made = &f.m->weights[global->w[0]];
@@ -157,6 +158,14 @@ static void test_gemma4_defaults(void **state)
     assert_int_equal(made->n_bytes, 32 * sizeof(float)); /* half a head of 64 */
     for (int i = 0; i < 32; i++) assert_true(freqs[i] == (i < 8 ? 1.0f : 1e30f));
     gm_program_destroy(p);
+    finish(&f);
+    t.n_ple = t.n_shared = 0;
+    t.n_kv = t.n_head;
+    t.skip[0] = "gemma4.attention.shared_kv_layers";
+    t.skip[1] = "gemma4.attention.head_count_kv";
+    t.skip[2] = "gemma4.rope.freq_base";
+    create_well(&f, &t);
+    assert_true(f.m->n_kv == 4 && f.m->layers[0].n_kv == 2 && f.m->rope_base_global == 1e4);
     finish(&f);
 }
 
@@ -349,6 +358,27 @@ static void test_gemma4_layers(void **state)
     finish(&f);
 }
 
+/* Tensors for keys and values of layers that read others': neither loaded nor billed. */
+static void test_unread_kv(void **state)
+{
+    (void)state;
+    tiny_model t;
+    fixture without, with;
+    tiny_model_defaults(&t, 4);
+    create_well(&without, &t);
+    t.unread_kv = true;
+    create_well(&with, &t);
+    assert_int_equal(gm_gguf_n_tensors(with.gguf), gm_gguf_n_tensors(without.gguf) + 6);
+    assert_int_equal(with.m->n_weights, without.m->n_weights);
+    for (uint32_t i = 0; i < with.m->n_weights; i++) {
+        const gm_weight *a = &with.m->weights[i], *b = &without.m->weights[i];
+        assert_string_equal(a->tensor->name, b->tensor->name);
+        assert_true(a->n_bytes == b->n_bytes && a->read_per_token == b->read_per_token);
+    }
+    finish_quietly(&without);
+    finish_quietly(&with);
+}
+
 /* ---- no memory ---- */
 
 static void test_no_memory(void **state)
@@ -401,6 +431,7 @@ int main(void)
         cmocka_unit_test(test_classes),
         cmocka_unit_test(test_cut),
         cmocka_unit_test(test_gemma4_layers),
+        cmocka_unit_test(test_unread_kv),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

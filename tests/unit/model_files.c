@@ -115,13 +115,6 @@ static bool is_optional(uint32_t family, const char *name)
            strcmp(name, "output.weight") == 0;
 }
 
-static void finish_quietly(fixture *f)
-{
-    gm_model_destroy(f->m);
-    gm_gguf_close(f->gguf);
-    gguf_writer_destroy(f->w);
-}
-
 /* The tensor of the good file, put with another shape or type. */
 static int create_changed(fixture *f, const tiny_model *good, const gm_tensor *as, uint32_t type, uint64_t more_rows)
 {
