@@ -534,6 +534,38 @@ GEMMA_PUBLIC int gemma_session_fork(gemma_session *session, gemma_session **out,
  * last token must be fed to get a prediction). Feed ids + kept next. Since 0.1. */
 GEMMA_PUBLIC int gemma_session_match(gemma_session *session, const int32_t *ids, size_t n, uint32_t *kept);
 
+/* Where a saved session goes. `write` takes the next n_bytes and returns 0, or non-zero: they could not be written. */
+typedef struct gemma_save_options {
+    uint32_t size;
+    uint32_t reserved;
+    int (*write)(void *user, const void *bytes, uint64_t n_bytes);
+    void *user;
+    gemma_cancel *cancel; /* NULL: none */
+} gemma_save_options;
+
+/* Where it comes from. `read` copies up to n_bytes at `offset` to dst and returns the count (less only at the end), or a
+ * negative number. */
+typedef struct gemma_restore_options {
+    uint32_t size;
+    uint32_t reserved;
+    int64_t (*read)(void *user, uint64_t offset, void *dst, uint64_t n_bytes);
+    void *user;
+    gemma_cancel *cancel; /* NULL: none */
+} gemma_restore_options;
+
+/* Writes the session out, front to back: ids, positions and KV pages with checksums (docs/formats.md), in pieces of no more
+ * than one page of one layer. Marks are not saved. What is not of this session is not in it. The session is as before
+ * whatever happens; after an error what was written is of no use. Takes working memory of one piece; other sessions' steps
+ * run in between. Errors: ARG, VERSION, NOMEM, IO (`write` refused; the model's file), STATE (a step has rows of the
+ * session), CANCELLED, LOST. Since 0.1. */
+GEMMA_PUBLIC int gemma_session_save(gemma_session *session, const gemma_save_options *options);
+/* Makes an empty session (position 0) the saved one, its first_position too: it goes on with the same results, bit for bit
+ * on the same device and plan. Nothing in the file is trusted. On an error the session is empty as before. Errors: ARG (also:
+ * of another model, KV type), VERSION, NOMEM, STATE (the session is not empty, or a step has rows of it), IO (`read` failed; the
+ * model's file), FORMAT (damaged, cut short), UNSUPPORTED (a newer format), FULL (longer than this session's ctx), NOPAGES,
+ * CANCELLED, LOST. Since 0.1. */
+GEMMA_PUBLIC int gemma_session_load(gemma_session *session, const gemma_restore_options *options);
+
 /* ---------------------------------------------------------------- step */
 
 typedef struct gemma_step gemma_step; /* Threads: one at a time. Rows of many sessions of one model in one pass. */

@@ -87,3 +87,32 @@ int gemma_session_match(gemma_session *s, const int32_t *ids, size_t n, uint32_t
 {
     return s && kept ? gm_session_match(s, ids, n, kept) : GEMMA_E_ARG;
 }
+
+/* Another model's number differs; the sentence of a failure is left on the session. */
+static int identity_of(gemma_session *s, uint64_t *identity)
+{
+    const gemma_file *file = gm_link_of(s)->model->plan->file;
+    return gm_model_identity(file->model, file->gguf, identity, gm_session_sentence(s));
+}
+
+int gemma_session_save(gemma_session *s, const gemma_save_options *options)
+{
+    if (!s) return GEMMA_E_ARG;
+    gemma_save_options o;
+    uint64_t identity;
+    int rc = gm_options_read(&o, sizeof o, options, "gemma_save_options", gm_session_sentence(s));
+    if (!rc && !o.write) rc = gm_fail(gm_session_sentence(s), GEMMA_E_ARG, "save: write is NULL");
+    if (!rc) rc = identity_of(s, &identity);
+    return rc ? rc : gm_session_save(s, identity, &o);
+}
+
+int gemma_session_load(gemma_session *s, const gemma_restore_options *options)
+{
+    if (!s) return GEMMA_E_ARG;
+    gemma_restore_options o;
+    uint64_t identity;
+    int rc = gm_options_read(&o, sizeof o, options, "gemma_restore_options", gm_session_sentence(s));
+    if (!rc && !o.read) rc = gm_fail(gm_session_sentence(s), GEMMA_E_ARG, "load: read is NULL");
+    if (!rc) rc = identity_of(s, &identity);
+    return rc ? rc : gm_session_load(s, identity, &o);
+}

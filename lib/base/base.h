@@ -83,6 +83,21 @@ static inline float gm_f32_from_f16(uint16_t h)
 /* Round to nearest even; overflow gives infinity. */
 uint16_t gm_f16_from_f32(float f);
 
+static inline void gm_store_u32(void *p, uint32_t x)
+{
+    uint8_t *b = p;
+    for (int i = 0; i < 4; i++) b[i] = (uint8_t)(x >> 8 * i);
+}
+static inline void gm_store_u64(void *p, uint64_t x)
+{
+    gm_store_u32(p, (uint32_t)x);
+    gm_store_u32((uint8_t *)p + 4, (uint32_t)(x >> 32));
+}
+
+/* ---- hash.c ---- */
+/* XXH64: finds damage, not malice. A hash of several pieces takes the one before as its seed. */
+uint64_t gm_hash64(const void *bytes, uint64_t n, uint64_t seed);
+
 /* ---- mem.c: all memory of the library ---- */
 typedef struct gm_mem {
     gemma_host host; /* every hook set but read and parallel_for; alloc and free are taken only as a pair */

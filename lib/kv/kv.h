@@ -67,6 +67,15 @@ int gm_kv_mark(gm_kv_seq *seq);
 int gm_kv_unmark(gm_kv_seq *seq, uint32_t position); /* ARG: no mark there */
 int gm_kv_fork(gm_kv_seq *seq, gm_kv_seq **out);     /* marks are not inherited */
 
+/* For saving: the committed positions lie in pages number *first … *end - 1 of the kind (none: both 0); page number
+ * `index` of them is this page of the pool. */
+void gm_kv_held(const gm_kv_seq *seq, gm_kv_kind kind, uint32_t *first, uint32_t *end);
+uint32_t gm_kv_page(const gm_kv_seq *seq, gm_kv_kind kind, uint32_t index);
+/* For loading: an empty sequence takes pages for `length` positions, whose content the caller brings; sliding pages from
+ * number sliding_first on, or as few as the slack needs. Rewinding to 0 gives them back. ARG (not empty; sliding_first
+ * is beyond the window), FULL (beyond ctx), NOPAGES: nothing has changed. */
+int gm_kv_adopt(gm_kv_seq *seq, uint32_t length, uint32_t sliding_first);
+
 /* Writes the changed entries of the page tables to `table` (this sequence's line of the step block). */
 void gm_kv_sync(gm_kv_seq *seq, uint32_t *table);
 

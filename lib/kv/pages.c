@@ -36,13 +36,17 @@ void gm_kv_empty(gm_kv_seq *seq, uint32_t kind)
     seq->rings[kind].first = seq->rings[kind].end = 0;
 }
 
-/* Sliding pages that no position still to be had can see. */
+/* The first sliding page that a position still to be had can see. */
+static uint32_t first_seen(const gm_kv_shape *s, uint32_t length)
+{
+    return length > s->slack ? window_start(s, length - s->slack) / GM_PAGE : 0;
+}
+
 static void slide(gm_kv_seq *seq)
 {
-    const gm_kv_shape *s = &seq->kv->shape;
     ring *r = &seq->rings[GM_KV_SLIDING];
-    if (!r->size || seq->length <= s->slack) return;
-    uint32_t first = window_start(s, seq->length - s->slack) / GM_PAGE;
+    if (!r->size) return;
+    uint32_t first = first_seen(&seq->kv->shape, seq->length);
     while (r->first < first) gm_kv_release(seq->kv, GM_KV_SLIDING, *entry_of(r, r->first++));
 }
 
@@ -144,4 +148,33 @@ void gm_kv_unreserve(gm_kv_seq *seq)
 {
     seq->reserved = 0;
     if (!seq->prepared) trim_to_length(seq);
+}
+
+void gm_kv_held(const gm_kv_seq *seq, gm_kv_kind kind, uint32_t *first, uint32_t *end)
+{
+    const ring *r = &seq->rings[kind];
+    *end = r->size ? gm_min_u32(r->end, pages_for(seq->length)) : 0;
+    *first = gm_min_u32(r->first, *end);
+}
+
+uint32_t gm_kv_page(const gm_kv_seq *seq, gm_kv_kind kind, uint32_t index)
+{
+    return *entry_of(&seq->rings[kind], index);
+}
+
+int gm_kv_adopt(gm_kv_seq *seq, uint32_t length, uint32_t sliding_first)
+{
+    const gm_kv_shape *s = &seq->kv->shape;
+    ring *sliding = &seq->rings[GM_KV_SLIDING];
+    if (seq->length || seq->prepared || seq->reserved) return GEMMA_E_ARG;
+    if (length > s->ctx) return GEMMA_E_FULL;
+    if (sliding->size && sliding_first > window_start(s, length) / GM_PAGE) return GEMMA_E_ARG;
+    if (sliding->size) sliding->first = sliding->end = gm_max_u32(sliding_first, first_seen(s, length));
+    if (!has_room(seq, GM_KV_GLOBAL, length) || !has_room(seq, GM_KV_SLIDING, length)) {
+        sliding->first = sliding->end = 0;
+        return GEMMA_E_NOPAGES;
+    }
+    for (uint32_t kind = 0; kind < KINDS; kind++) extend(seq, kind, pages_for(length));
+    seq->length = length;
+    return GEMMA_OK;
 }

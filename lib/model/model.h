@@ -57,6 +57,9 @@ typedef struct gm_model { /* immutable, any thread */
  * architecture (named, and which are known), a quant type without a decoder (tensor named). */
 int gm_model_create(gm_mem *mem, const gm_gguf *gguf, gm_model **out, gemma_error *error);
 void gm_model_destroy(gm_model *m);
+/* A number that another model will not have: of its shape, its vocabulary, its tensors and the first bytes of each, but
+ * not of where the file lies. Reads the file. IO. */
+int gm_model_identity(const gm_model *m, const gm_gguf *gguf, uint64_t *identity, gemma_error *error);
 
 typedef struct gm_emit_options {
     uint32_t max_rows;

@@ -158,6 +158,42 @@ bool gm_engine_await(gm_engine *e, const gm_step *t, uint64_t timeout_ns)
     return t->state != STEP_RUNNING;
 }
 
+static void await_idle(gm_engine *e)
+{
+    while (e->busy || e->running) {
+        if (e->busy)
+            gm_mutex_wait(e->lock, FOREVER);
+        else
+            ask_backend(e, FOREVER);
+    }
+}
+
+static int check_lost(const gm_engine *e, gemma_error *error)
+{
+    if (e->lost) return gm_fail(error, GEMMA_E_LOST, "an earlier step lost the device; load the model again");
+    return GEMMA_OK;
+}
+
+int gm_engine_take(gm_engine *e, gemma_error *error)
+{
+    gm_mutex_lock(e->lock);
+    await_idle(e);
+    int rc = check_lost(e, error);
+    if (!rc) e->busy = true;
+    gm_mutex_unlock(e->lock);
+    return rc;
+}
+
+int gm_engine_give(gm_engine *e, int rc)
+{
+    gm_mutex_lock(e->lock);
+    e->busy = false;
+    if (rc == GEMMA_E_LOST) e->lost = true;
+    gm_mutex_wake_all(e->lock);
+    gm_mutex_unlock(e->lock);
+    return rc;
+}
+
 /* ---- the beginning of a step ---- */
 
 /* All or none of the step's sessions get their pages. */
@@ -227,19 +263,13 @@ static int check_start(const gm_engine *e, gm_step *t)
             return gm_fail(&t->error, GEMMA_E_STATE, "a session with %u rows in the step was destroyed",
                            t->parts[i].n_rows);
     }
-    if (e->lost) return gm_fail(&t->error, GEMMA_E_LOST, "an earlier step lost the device; load the model again");
-    return GEMMA_OK;
+    return check_lost(e, &t->error);
 }
 
 int gm_engine_start(gm_engine *e, gm_step *t, const gemma_cancel *cancel)
 {
     if (t->state == STEP_RUNNING) return gm_fail(&t->error, GEMMA_E_STATE, "the step is running");
-    while (e->busy || e->running) {
-        if (e->busy)
-            gm_mutex_wait(e->lock, FOREVER);
-        else
-            ask_backend(e, FOREVER);
-    }
+    await_idle(e);
     int rc = check_start(e, t);
     if (!rc) rc = read_file_rows(e, t);
     if (!rc) rc = prepare(e, t);

@@ -88,6 +88,11 @@ int gm_engine_start(gm_engine *e, gm_step *t, const gemma_cancel *cancel);
 /* Waits for a running step to end; false: the time is over. */
 bool gm_engine_await(gm_engine *e, const gm_step *t, uint64_t timeout_ns);
 
+/* For the backend's buffers between steps: waits until no step runs and keeps others from starting until given back with
+ * what became of it. The lock is not held around these two. LOST: not taken. */
+int gm_engine_take(gm_engine *e, gemma_error *error);
+int gm_engine_give(gm_engine *e, int rc); /* returns rc */
+
 /* ---- step.c ---- */
 uint64_t gm_step_bytes(const gm_plan *plan, const step_sizes *sizes);
 int gm_step_new(gm_engine *e, const step_sizes *sizes, gm_step **out, gemma_error *error);
@@ -104,6 +109,9 @@ typedef struct feeding {
     void *progress_user;
     const gemma_cancel *cancel;
 } feeding;
+/* Takes the lock; STATE while a step has rows of the session: then it is not held. */
+int gm_session_enter(gm_session *s, const char *call);
+int gm_session_leave(gm_session *s, int rc); /* returns rc */
 /* gm_session_feed by way of any step; the sentence of a failure is left on the session. */
 int gm_session_run(gm_session *s, gm_step *t, const int32_t *ids, size_t n, const feeding *f);
 bool gm_session_token_valid(const gm_engine *e, int32_t id);

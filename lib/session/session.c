@@ -77,6 +77,7 @@ void gm_session_destroy(gm_session *s)
 
 void **gm_session_owner(gm_session *s) { return &s->owner; }
 const gemma_error *gm_session_error(const gm_session *s) { return &s->error; }
+gemma_error *gm_session_sentence(gm_session *s) { return &s->error; }
 uint32_t gm_session_position(const gm_session *s) { return s->n_ids; }
 uint32_t gm_session_room(const gm_session *s) { return s->ctx - s->n_ids; }
 
@@ -90,8 +91,7 @@ size_t gm_session_ids(const gm_session *s, uint32_t from, int32_t *ids, size_t n
 
 /* ---- calls under the lock; none while a step has rows of the session ---- */
 
-/* Takes the lock; on failure it is not held. */
-static int enter(gm_session *s, const char *call)
+int gm_session_enter(gm_session *s, const char *call)
 {
     gm_mutex_lock(s->engine->lock);
     if (!s->step) return GEMMA_OK;
@@ -100,7 +100,7 @@ static int enter(gm_session *s, const char *call)
                    call);
 }
 
-static int leave(gm_session *s, int rc)
+int gm_session_leave(gm_session *s, int rc)
 {
     gm_mutex_unlock(s->engine->lock);
     return rc;
@@ -109,9 +109,9 @@ static int leave(gm_session *s, int rc)
 int gm_session_fork(gm_session *s, gm_session **out, gemma_error *error)
 {
     *out = NULL;
-    int rc = enter(s, "fork");
+    int rc = gm_session_enter(s, "fork");
     if (rc) return gm_fail(error, rc, "%s", s->error.message);
-    leave(s, GEMMA_OK); /* a session has one thread at a time: it stays as it is */
+    gm_session_leave(s, GEMMA_OK); /* a session has one thread at a time: it stays as it is */
     rc = create(s->engine, s->ctx, s, out, error);
     if (rc) return rc;
     memcpy((*out)->ids, s->ids, s->n_ids * sizeof *s->ids);
@@ -136,13 +136,13 @@ static int rewind_to(gm_session *s, uint32_t position)
 
 int gm_session_rewind(gm_session *s, uint32_t position)
 {
-    int rc = enter(s, "rewind");
-    return rc ? rc : leave(s, rewind_to(s, position));
+    int rc = gm_session_enter(s, "rewind");
+    return rc ? rc : gm_session_leave(s, rewind_to(s, position));
 }
 
 int gm_session_mark(gm_session *s)
 {
-    int rc = enter(s, "mark");
+    int rc = gm_session_enter(s, "mark");
     if (rc) return rc;
     uint32_t n_marks = s->engine->plan->kv_shape.n_marks;
     rc = gm_kv_mark(s->seq);
@@ -150,30 +150,30 @@ int gm_session_mark(gm_session *s)
         gm_fail(&s->error, rc, "mark at %u: the plan has no marks", s->n_ids);
     else if (rc)
         gm_fail(&s->error, rc, "mark at %u: other sessions hold some of the plan's %u", s->n_ids, n_marks);
-    return leave(s, rc);
+    return gm_session_leave(s, rc);
 }
 
 int gm_session_unmark(gm_session *s, uint32_t position)
 {
-    int rc = enter(s, "unmark");
+    int rc = gm_session_enter(s, "unmark");
     if (rc) return rc;
     rc = gm_kv_unmark(s->seq, position);
     if (rc) gm_fail(&s->error, rc, "unmark %u: there is no mark", position);
-    return leave(s, rc);
+    return gm_session_leave(s, rc);
 }
 
 int gm_session_match(gm_session *s, const int32_t *ids, size_t n, uint32_t *kept)
 {
     *kept = 0;
     if (!ids || n == 0) return gm_fail(&s->error, GEMMA_E_ARG, "match: there are no ids");
-    int rc = enter(s, "match");
+    int rc = gm_session_enter(s, "match");
     if (rc) return rc;
     uint32_t most = (uint32_t)gm_min_u64(n - 1, s->n_ids), same = 0;
     while (same < most && ids[same] == s->ids[same]) same++;
     same = gm_kv_reachable(s->seq, same);
     rc = rewind_to(s, same);
     if (!rc) *kept = same;
-    return leave(s, rc);
+    return gm_session_leave(s, rc);
 }
 
 /* ---- feed ---- */
@@ -195,14 +195,14 @@ static int check_feed(gm_session *s, const int32_t *ids, size_t n)
 /* Global pages for all n, so that the session cannot be stranded half-way. (Sliding pages suffice by their number.) */
 static int reserve(gm_session *s, uint32_t n)
 {
-    int rc = enter(s, "feed");
+    int rc = gm_session_enter(s, "feed");
     if (rc) return rc;
     rc = gm_kv_reserve(s->seq, n);
     if (rc)
         gm_fail(&s->error, rc,
                 "feed: %u tokens from position %u: other sessions hold the pages, %u global ones are free", n, s->n_ids,
                 gm_kv_free_pages(s->engine->kv, GM_KV_GLOBAL));
-    return leave(s, rc);
+    return gm_session_leave(s, rc);
 }
 
 static bool cancelled(const feeding *f) { return f->cancel && atomic_load(&f->cancel->raised); }
@@ -246,7 +246,7 @@ int gm_session_run(gm_session *s, gm_step *t, const int32_t *ids, size_t n, cons
     rc = run_pieces(s, t, ids, (uint32_t)n, f);
     gm_mutex_lock(s->engine->lock);
     gm_kv_unreserve(s->seq);
-    return leave(s, rc);
+    return gm_session_leave(s, rc);
 }
 
 int gm_session_feed(gm_session *s, const int32_t *ids, size_t n, const gemma_feed_options *options)

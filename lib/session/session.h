@@ -29,6 +29,7 @@ int gm_session_create_at(gm_engine *e, uint32_t ctx, uint32_t first_position, gm
 void gm_session_destroy(gm_session *s);
 void **gm_session_owner(gm_session *s);
 const gemma_error *gm_session_error(const gm_session *s);
+gemma_error *gm_session_sentence(gm_session *s); /* to leave one */
 uint32_t gm_session_position(const gm_session *s);
 uint32_t gm_session_room(const gm_session *s);
 size_t gm_session_ids(const gm_session *s, uint32_t from, int32_t *ids, size_t n_cap);
@@ -39,6 +40,10 @@ int gm_session_mark(gm_session *s);
 int gm_session_unmark(gm_session *s, uint32_t position);
 int gm_session_fork(gm_session *s, gm_session **out, gemma_error *error);
 int gm_session_match(gm_session *s, const int32_t *ids, size_t n, uint32_t *kept);
+
+/* `identity`: of the model. Options must have been read (size checked). */
+int gm_session_save(gm_session *s, uint64_t identity, const gemma_save_options *options);
+int gm_session_load(gm_session *s, uint64_t identity, const gemma_restore_options *options);
 
 int gm_step_create(gm_engine *e, gm_step **out, gemma_error *error);
 void gm_step_destroy(gm_step *t);

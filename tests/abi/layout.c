@@ -207,6 +207,20 @@ FIELD(gemma_feed_options, progress, 8, 8);
 FIELD(gemma_feed_options, progress_user, 16, 8);
 FIELD(gemma_feed_options, cancel, 24, 8);
 
+SIZE(gemma_save_options, 32);
+FIELD(gemma_save_options, size, 0, 4);
+FIELD(gemma_save_options, reserved, 4, 4);
+FIELD(gemma_save_options, write, 8, 8);
+FIELD(gemma_save_options, user, 16, 8);
+FIELD(gemma_save_options, cancel, 24, 8);
+
+SIZE(gemma_restore_options, 32);
+FIELD(gemma_restore_options, size, 0, 4);
+FIELD(gemma_restore_options, reserved, 4, 4);
+FIELD(gemma_restore_options, read, 8, 8);
+FIELD(gemma_restore_options, user, 16, 8);
+FIELD(gemma_restore_options, cancel, 24, 8);
+
 SIZE(gemma_row, 16);
 FIELD(gemma_row, size, 0, 4);
 FIELD(gemma_row, token, 4, 4);
