@@ -17,7 +17,7 @@ typedef struct work {
     const gm_format *f;
     uint8_t *rows;
     size_t n_rows, n;
-    const gm_q8a *packed[GM_DOT_COLUMNS];
+    const gm_activations *packed[GM_DOT_COLUMNS];
     const float *floats[GM_DOT_COLUMNS];
 } work;
 
@@ -65,7 +65,7 @@ int main(int argc, char **argv)
     if (!n) n = 256;
     uint8_t *rows = malloc(large);
     float *x = malloc(n * GM_DOT_COLUMNS * sizeof *x);
-    gm_q8a *packed = malloc(n / 32 * GM_DOT_COLUMNS * sizeof *packed);
+    gm_activations *packed = malloc(GM_DOT_COLUMNS * gm_activations_bytes(n));
     if (!rows || !x || !packed) return 1;
     uint32_t seed = 1;
     for (size_t i = 0; i < large; i++) { /* any two bytes are a normal f16 */
@@ -73,9 +73,11 @@ int main(int argc, char **argv)
         rows[i] = (uint8_t)((seed >> 24 & 0x2f) | 0x10);
     }
     for (size_t i = 0; i < n * GM_DOT_COLUMNS; i++) x[i] = (float)(int)(i * 7919 % 255) - 127;
-    gm_q8a_pack(x, packed, n / 32 * GM_DOT_COLUMNS);
+    gm_kernels plain;
+    gm_kernels_pick(&plain, 0);
+    for (size_t c = 0; c < GM_DOT_COLUMNS; c++) plain.pack(x + c * n, packed + c * (n / 256), 0, n / 32, n / 32);
     work w = { .rows = rows, .n = n };
-    for (size_t c = 0; c < GM_DOT_COLUMNS; c++) w.packed[c] = packed + c * (n / 32), w.floats[c] = x + c * n;
+    for (size_t c = 0; c < GM_DOT_COLUMNS; c++) w.packed[c] = packed + c * (n / 256), w.floats[c] = x + c * n;
 
     printf("K = %zu, GB/s of weights: best and median\n%-12s %-7s  %13s  %13s  %13s  %13s\n", n, "level", "type",
            "8 MB, 1 col", "8 MB, 4 col", "256 MB, 1 col", "256 MB, 4 col");

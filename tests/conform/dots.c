@@ -64,10 +64,15 @@ static void pick_fills_every_entry_and_keeps_to_the_mask(void **state)
     size_t n_q8 = 0, n_f32 = 0;
     for (size_t t = 0; t < GM_TYPE_LIMIT; t++) n_q8 += k.q8[t] != NULL, n_f32 += k.f32[t] != NULL;
     assert_int_equal(n_q8, GM_COUNT(q8));
-    for (size_t i = 0; i < GM_COUNT(q8); i++) assert_true(k.q8[q8[i]] != NULL);
+    assert_true(k.tile_rows <= GM_TILE_ROWS);
+    for (size_t i = 0; i < GM_COUNT(q8); i++) {
+        assert_true(k.q8[q8[i]] != NULL);
+        assert_true((k.tile[q8[i]].unpack != NULL) == (k.tile_rows != 0));
+        assert_true((k.tile[q8[i]].multiply != NULL) == (k.tile_rows != 0));
+    }
     assert_int_equal(n_f32, 3);
     assert_true(k.f32[GM_F32] && k.f32[GM_F16] && k.f32[GM_BF16]);
-    assert_true(k.q8a_pack && k.dot_f32 && k.dot_f16 && k.axpy_f32 && k.axpy_f16 && k.f32_to_f16);
+    assert_true(k.pack && k.dot_f32 && k.dot_f16 && k.axpy_f32 && k.axpy_f16 && k.f32_to_f16);
     assert_true(k.sum_squares && k.geglu && k.softmax_exp);
 }
 
@@ -113,7 +118,7 @@ static void fill_row(uint8_t *row, const gm_format *f, size_t n, pattern p)
     }
 }
 
-static void fill_activations(float *x, gm_q8a *q, size_t n, pattern p)
+static void fill_activations(const gm_kernels *k, float *x, gm_activations *q, size_t n, pattern p)
 {
     for (size_t i = 0; i < n; i++) {
         x[i] = uniform();
@@ -121,16 +126,17 @@ static void fill_activations(float *x, gm_q8a *q, size_t n, pattern p)
         if (p == ALL_ONES || p == ALL_ZEROS) x[i] = draw() % 3 ? 5 : -5;
         if (i / 32 % 5 == 4) x[i] = 0;
     }
-    gm_q8a_pack(x, q, n / 32);
+    k->pack(x, q, 0, n / 32, n / 32);
 }
 
 /* The bound is for adding floats: integer parts must be exact. Formats with a minimum take the sum of a block, itself
  * rounded, times a minimum that may cancel most of the rest: the bound counts both parts. */
-static void check_column(const char *what, float got, const float *w, const float *mins, const gm_q8a *q, size_t n)
+static void check_column(const char *what, float got, const float *w, const float *mins, const gm_activations *q,
+                         size_t n)
 {
     double sum = 0, size = 0;
     for (size_t i = 0; i < n; i++) {
-        double x = (double)q[i / 32].d * q[i / 32].q[i % 32];
+        double x = (double)q[i / 256].d[i % 256 / 32] * q[i / 256].q[i % 256];
         sum += (double)w[i] * x;
         size += (fabs((double)w[i]) + fabs((double)mins[i])) * fabs(x);
     }
@@ -161,18 +167,18 @@ static void minima_of(const gm_format *f, const uint8_t *row, float *mins, size_
 
 static void check_type(const gm_kernels *k, const gm_format *f, size_t n, pattern p)
 {
-    size_t row_bytes = gm_row_bytes(f, n), n_q = n / 32;
+    size_t row_bytes = gm_row_bytes(f, n), n_q = gm_div_up(n, 256);
     uint8_t *memory = allocate(row_bytes + 3), *aligned = allocate(row_bytes);
     float *w = allocate(n * sizeof *w), *mins = allocate(n * sizeof *mins), *x = allocate(n * sizeof *x);
-    gm_q8a *q = allocate(COLUMNS * n_q * sizeof *q);
+    gm_activations *q = allocate(COLUMNS * n_q * sizeof *q);
     fill_row(aligned, f, n, p);
     memcpy(memory + 3, aligned, row_bytes); /* ends where the allocation ends */
     f->unpack(aligned, w, n / f->block);
     minima_of(f, aligned, mins, n);
-    const gm_q8a *columns[COLUMNS];
+    const gm_activations *columns[COLUMNS];
     for (size_t c = 0; c < COLUMNS; c++) {
         columns[c] = q + c * n_q;
-        fill_activations(x, q + c * n_q, n, p);
+        fill_activations(k, x, q + c * n_q, n, p);
     }
     float all[COLUMNS];
     k->q8[f->type](aligned, columns, COLUMNS, n, all);
@@ -189,7 +195,7 @@ static void check_type(const gm_kernels *k, const gm_format *f, size_t n, patter
         assert_true(some[n_columns] == 12345);
     }
     for (uint32_t c = 0; c < COLUMNS; c++) { /* in another place among the columns */
-        const gm_q8a *turned[COLUMNS];
+        const gm_activations *turned[COLUMNS];
         for (uint32_t i = 0; i < COLUMNS; i++) turned[i] = columns[(c + i) % COLUMNS];
         float some[COLUMNS];
         k->q8[f->type](aligned, turned, COLUMNS, n, some);
@@ -201,6 +207,59 @@ static void check_type(const gm_kernels *k, const gm_format *f, size_t n, patter
     free(w);
     free(aligned);
     free(memory);
+}
+
+/* A tile gives the bits of the dots, for any number of rows and columns, and writes nothing else. */
+static void check_tile(const gm_kernels *k, const gm_format *f, size_t n, uint32_t n_rows, uint32_t n_columns,
+                       pattern p)
+{
+    enum { STRIDE = GM_TILE_ROWS + 5 };
+    size_t row_bytes = gm_row_bytes(f, n), n_q = gm_div_up(n, 256), panel_bytes = gm_panel_bytes(k, n);
+    uint8_t *rows = allocate(n_rows * row_bytes), *memory = allocate(panel_bytes + 64);
+    uint8_t *panel = memory + (64 - (uintptr_t)memory % 64) % 64;
+    float *x = allocate(n * sizeof *x), out[GM_TILE_COLUMNS * STRIDE + GM_TILE_ROWS];
+    gm_activations *q = allocate(n_columns * n_q * sizeof *q);
+    const gm_activations *columns[GM_TILE_COLUMNS];
+    for (uint32_t r = 0; r < n_rows; r++) fill_row(rows + r * row_bytes, f, n, p);
+    for (uint32_t c = 0; c < n_columns; c++) {
+        columns[c] = q + c * n_q;
+        fill_activations(k, x, q + c * n_q, n, p);
+    }
+    for (size_t i = 0; i < GM_COUNT(out); i++) out[i] = 12345;
+    k->tile[f->type].unpack(rows, row_bytes, n_rows, n, panel);
+    k->tile[f->type].multiply(panel, n_rows, columns, n_columns, n, out, STRIDE);
+    for (uint32_t c = 0; c < GM_TILE_COLUMNS; c++)
+        for (uint32_t r = 0; r < STRIDE; r++) {
+            float want = 12345, got = out[c * STRIDE + r];
+            if (c < n_columns && r < n_rows) k->q8[f->type](rows + r * row_bytes, columns + c, 1, n, &want);
+            if (memcmp(&want, &got, sizeof want) != 0)
+                fail_msg("%s %s, K = %zu, pattern %d, %u × %u, row %u, column %u: %.9g, should be %.9g", k->level,
+                         f->name, n, (int)p, n_rows, n_columns, r, c, (double)got, (double)want);
+            if (c == GM_TILE_COLUMNS - 1 && r == GM_TILE_ROWS - 1) break;
+        }
+    free(q);
+    free(x);
+    free(memory);
+    free(rows);
+}
+
+static void tiles_have_the_bits_of_the_dots(void **state)
+{
+    gm_kernels k = pick(state);
+    static const size_t lengths[] = { 32, 64, 192, 256, 640, 1024, 1856 };
+    seed = 9;
+    size_t n_checked = 0;
+    for (uint32_t type = 0; k.tile_rows && type < GM_TYPE_LIMIT; type++) {
+        if (!k.tile[type].unpack) continue;
+        const gm_format *f = gm_format_of(type);
+        for (size_t i = 0; i < GM_COUNT(lengths); i++) {
+            if (lengths[i] % f->block) continue;
+            for (uint32_t n_rows = 1; n_rows <= k.tile_rows; n_rows += n_rows == 1 ? 4 : k.tile_rows - 5)
+                for (uint32_t n_columns = 1; n_columns <= GM_TILE_COLUMNS; n_columns++, n_checked++)
+                    check_tile(&k, f, lengths[i], n_rows, n_columns, (pattern)(n_checked % N_PATTERNS));
+        }
+    }
+    if (k.tile_rows) assert_int_equal(n_checked, GM_TILE_COLUMNS * 3 * (7 * 7 + 1 * 6 + 15 * 2));
 }
 
 static void quantised_rows_match(void **state)
@@ -277,6 +336,17 @@ static void float_rows_match(void **state)
 }
 
 /* ---- packing of activations: the oracle's bits ---- */
+static void check_run(const gm_q8a *want, const gm_activations *got, size_t i)
+{
+    int32_t sums[2] = { 0, 0 };
+    for (int k = 0; k < 32; k++) sums[k / 16] += want->q[k];
+    assert_memory_equal(got->q + 32 * i, want->q, sizeof want->q);
+    assert_memory_equal(&got->d[i], &want->d, sizeof want->d);
+    assert_memory_equal(&got->sum[i], &want->sum, sizeof want->sum);
+    assert_int_equal(got->bias[i], -128 * (sums[0] + sums[1]));
+    assert_true(got->half_sums[i][0] == sums[0] && got->half_sums[i][1] == sums[1]);
+}
+
 static void activations_match(void **state)
 {
     gm_kernels k = pick(state);
@@ -291,19 +361,21 @@ static void activations_match(void **state)
             if (round % 3 == 2 && i / 32 == 1) x[i] = i % 2 ? 0.0f : -0.0f;
         }
         if (round % 7 == 1) x[draw() % 32] = INFINITY;
-        gm_q8a want[N_BLOCKS], got[N_BLOCKS];
+        gm_q8a want[N_BLOCKS];
+        gm_activations got[2];
         gm_q8a_pack(x, want, N_BLOCKS);
-        k.q8a_pack(x, got, N_BLOCKS);
-        if (round % 7 == 1) { /* of such a block only the scale is promised */
-            assert_true(isinf(got[0].d));
-            got[0] = want[0];
-        }
-        assert_memory_equal(got, want, sizeof got);
+        memset(got, 0x55, sizeof got);
+        for (size_t first = 0; first < N_BLOCKS; first += round % 2 ? N_BLOCKS : 1)
+            k.pack(x + 32 * first, got + 1, first, round % 2 ? N_BLOCKS : 1, N_BLOCKS);
+        if (round % 7 == 1) assert_true(isinf(got[1].d[0])); /* of such a run only the scale is promised */
+        for (size_t i = round % 7 == 1; i < N_BLOCKS; i++) check_run(&want[i], got + 1, i);
+        check_run(&(gm_q8a){ 0 }, got + 1, N_BLOCKS);
+        for (size_t i = 0; i < sizeof got[0]; i++) assert_int_equal(((const uint8_t *)got)[i], 0x55);
     }
     float nan_block[32] = { 1, 2, NAN };
-    gm_q8a got;
-    k.q8a_pack(nan_block, &got, 1);
-    assert_true(isnan(got.d));
+    gm_activations got;
+    k.pack(nan_block, &got, 0, 1, 1);
+    assert_true(isnan(got.d[0]));
 }
 
 /* ---- helpers ---- */
@@ -490,6 +562,7 @@ int main(void)
     } checks[] = {
         { "pick", pick_fills_every_entry_and_keeps_to_the_mask },
         { "quantised rows", quantised_rows_match },
+        { "tiles", tiles_have_the_bits_of_the_dots },
         { "float rows", float_rows_match },
         { "activations", activations_match },
         { "axpy", axpy_matches },

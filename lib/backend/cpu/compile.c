@@ -59,7 +59,11 @@ static int resolve_op(gm_exec *x, const gm_exec_desc *d, uint32_t i, gemma_error
         int rc = resolve_weight(x->cpu, d, o->op.w[k], &o->w[k], error);
         if (rc) return rc;
     }
-    if (o->op.kind == GM_OP_ROUTER) o->w[0].q8 = NULL, o->w[0].f32 = x->cpu->kernels.f32[o->w[0].format->type];
+    if (o->op.kind == GM_OP_ROUTER) { /* its place has room for a row of floats */
+        o->w[0].q8 = NULL;
+        o->w[0].tile = NULL;
+        o->w[0].f32 = x->cpu->kernels.f32[o->w[0].format->type];
+    }
     if (o->op.kv >= 0) o->kv = &x->kv[o->op.kv];
     bool by_row = o->op.kind == GM_OP_EMBED || o->op.kind == GM_OP_PLE_ROWS;
     for (size_t k = 0; k < GM_COUNT(o->w); k++)

@@ -10,6 +10,24 @@ void gm_kernels_avx2(gm_kernels *k);
 void gm_kernels_avx_vnni(gm_kernels *k);
 void gm_kernels_avx512(gm_kernels *k);
 
+/* Zeros from run `total` to the end of its block. */
+static inline void gm_activations_end(gm_activations *x, size_t total)
+{
+    size_t n = total % 8;
+    if (!n) return;
+    x += total / 8;
+    memset(x->q + 32 * n, 0, sizeof x->q - 32 * n);
+    for (; n < 8; n++) x->d[n] = x->sum[n] = 0, x->bias[n] = 0, x->half_sums[n][0] = x->half_sums[n][1] = 0;
+}
+
+/* Bytes 0, 2, 4, 6 of a word. */
+static inline uint64_t even_bytes(uint64_t v)
+{
+    v &= UINT64_C(0x00ff00ff00ff00ff);
+    v = (v | v >> 8) & UINT64_C(0x0000ffff0000ffff);
+    return (v | v >> 16) & UINT64_C(0xffffffff);
+}
+
 /* A kernel's body is compiled once for each number of columns: it must be inlined for the number to be a constant.
  * Compilers see what to vectorise in a small function of its own, and lose it in a large one. */
 #if defined(__GNUC__)
@@ -18,6 +36,15 @@ void gm_kernels_avx512(gm_kernels *k);
 #else
 #define GM_INLINE     static inline
 #define GM_NOT_INLINE static
+#endif
+
+/* Of a loop over the eight runs of a block: its number then is a constant. */
+#if defined(__clang__)
+#define GM_UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define GM_UNROLL _Pragma("GCC unroll 8")
+#else
+#define GM_UNROLL
 #endif
 
 #endif

@@ -36,16 +36,11 @@ GM_NOT_INLINE void join_to(int16_t *restrict low, const int16_t *restrict high, 
     for (int i = 0; i < 32; i++) low[i] = (int16_t)(low[i] | high[i] << shift);
 }
 
-GM_NOT_INLINE void add_32(int16_t *v, int16_t n)
-{
-    for (int i = 0; i < 32; i++) v[i] = (int16_t)(v[i] + n);
-}
-
 /* SSE2 has no shift that differs by lane. */
-GM_NOT_INLINE void add_where_16(int16_t v[16], uint16_t bits, int16_t n)
+GM_NOT_INLINE void or_where_16(int16_t v[16], uint16_t bits)
 {
     static const uint16_t bit[16] = { 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768 };
-    for (int i = 0; i < 16; i++) v[i] = (int16_t)(v[i] + (bits & bit[i] ? n : 0));
+    for (int i = 0; i < 16; i++) v[i] = (int16_t)(v[i] | (bits & bit[i] ? 16 : 0));
 }
 
 GM_NOT_INLINE void look_up_32(const int8_t *restrict table, int16_t *restrict v)
@@ -61,10 +56,10 @@ GM_INLINE bytes nibbles(const uint8_t *p)
     return r;
 }
 
-GM_INLINE bytes ones(void)
+GM_INLINE bytes no_bytes(void)
 {
     bytes r;
-    for (int i = 0; i < 32; i++) r.b[i] = 1;
+    memset(r.b, 0, sizeof r.b);
     return r;
 }
 
@@ -83,17 +78,11 @@ GM_INLINE bytes join(bytes low, bytes high, int shift)
     return low;
 }
 
-GM_INLINE bytes less(bytes v, int16_t n)
+/* Sets 16 in the elements whose bit is set. */
+GM_INLINE bytes or_where(bytes v, const uint8_t bits[4])
 {
-    add_32(v.b, (int16_t)-n);
-    return v;
-}
-
-/* Adds n to the elements whose bit is set. */
-GM_INLINE bytes add_where(bytes v, uint32_t bits, int16_t n)
-{
-    add_where_16(v.b, (uint16_t)bits, n);
-    add_where_16(v.b + 16, (uint16_t)(bits >> 16), n);
+    or_where_16(v.b, gm_load_u16(bits));
+    or_where_16(v.b + 16, gm_load_u16(bits + 2));
     return v;
 }
 
@@ -112,15 +101,14 @@ GM_INLINE bytes look_up(const int8_t table[16], bytes index)
     return index;
 }
 
-/* ---- sums of a run of 32, the first 16 elements and the last 16 kept apart ---- */
-typedef struct lanes {
-    float v[2];
-} lanes;
+/* ---- integer sums of a run of 32, and of eight runs ---- */
+typedef struct sums {
+    int32_t first, last; /* of its halves */
+} sums;
 
-GM_INLINE lanes halves(float first, float last) { return (lanes){ { first, last } }; }
-GM_INLINE lanes same(float v) { return halves(v, v); }
-GM_INLINE lanes sum_of(lanes a, lanes b) { return halves(a.v[0] + b.v[0], a.v[1] + b.v[1]); }
-GM_INLINE float total(lanes a) { return a.v[0] + a.v[1]; }
+typedef struct ints {
+    int32_t v[8];
+} ints;
 
 GM_NOT_INLINE int32_t dot_16(const int16_t w[16], const int8_t q[16])
 {
@@ -130,25 +118,43 @@ GM_NOT_INLINE int32_t dot_16(const int16_t w[16], const int8_t q[16])
 }
 
 /* Exact: at most 16 × 128 × 127. */
-GM_INLINE lanes dot_signed(bytes w, const int8_t q[32])
-{
-    return halves((float)dot_16(w.b, q), (float)dot_16(w.b + 16, q + 16));
-}
+GM_INLINE sums dot_signed(bytes w, const int8_t q[32]) { return (sums){ dot_16(w.b, q), dot_16(w.b + 16, q + 16) }; }
 
 /* For weights of 0 … 127. */
-GM_INLINE lanes dot_unsigned(bytes w, const int8_t q[32]) { return dot_signed(w, q); }
+GM_INLINE sums dot_unsigned(bytes w, const int8_t q[32]) { return dot_signed(w, q); }
 
-/* Small scales: out[j] = d × (byte j of codes, signed, less n). */
-GM_INLINE void spread(uint64_t codes, int n, float d, float out[8])
+/* Whether dot_signed is 128 × Σ q too large. */
+#define SIGNED_IS_OFFSET 0
+
+GM_INLINE ints totals(const sums s[8])
 {
-    for (int j = 0; j < 8; j++) out[j] = d * (float)((int8_t)(codes >> 8 * j) - n);
+    ints r;
+    for (int i = 0; i < 8; i++) r.v[i] = s[i].first + s[i].last;
+    return r;
 }
 
-GM_INLINE lanes scaled(lanes a, float by) { return halves(a.v[0] * by, a.v[1] * by); }
-
-GM_INLINE lanes add_product(lanes sum, lanes a, lanes b)
+GM_INLINE void totals_of_halves(const sums s[8], ints *first, ints *last)
 {
-    return halves(sum.v[0] + a.v[0] * b.v[0], sum.v[1] + a.v[1] * b.v[1]);
+    for (int i = 0; i < 8; i++) first->v[i] = s[i].first, last->v[i] = s[i].last;
+}
+
+GM_INLINE void half_sums(const int16_t sums_of[8][2], ints *first, ints *last)
+{
+    for (int i = 0; i < 8; i++) first->v[i] = sums_of[i][0], last->v[i] = sums_of[i][1];
+}
+
+/* t + bias / 2^shift, a whole number. */
+GM_INLINE ints add_bias(ints t, const int32_t bias[8], int shift)
+{
+    for (int i = 0; i < 8; i++) t.v[i] += bias[i] / (1 << shift);
+    return t;
+}
+
+/* t - x × 2^shift. */
+GM_INLINE ints less_shifted(ints t, ints x, int shift)
+{
+    for (int i = 0; i < 8; i++) t.v[i] -= x.v[i] * (1 << shift);
+    return t;
 }
 
 /* ---- floats ---- */
@@ -202,6 +208,35 @@ GM_INLINE void store_f16(uint16_t *p, floats a)
     for (int i = 0; i < WIDTH; i++) p[i] = gm_f16_from_f32(a.v[i]);
 }
 
+GM_INLINE floats to_floats(ints a)
+{
+    floats r;
+    for (int i = 0; i < WIDTH; i++) r.v[i] = (float)a.v[i];
+    return r;
+}
+
+/* Small scales: d × (byte j of codes, signed, less n). */
+GM_INLINE floats spread(uint64_t codes, int n, float d)
+{
+    floats r;
+    for (int j = 0; j < 8; j++) r.v[j] = d * (float)((int8_t)(codes >> 8 * j) - n);
+    return r;
+}
+
+/* The f16 at the start of `count` blocks, then zeros. */
+GM_INLINE floats gather_halves(const uint8_t *at, size_t block_bytes, int count)
+{
+    floats r = zeros();
+    for (int j = 0; j < count; j++) r.v[j] = half(at + (size_t)j * block_bytes);
+    return r;
+}
+
+GM_INLINE floats product(floats a, floats b)
+{
+    for (int i = 0; i < WIDTH; i++) a.v[i] *= b.v[i];
+    return a;
+}
+
 GM_INLINE floats multiply_add(floats sum, floats a, floats b)
 {
     for (int i = 0; i < WIDTH; i++) sum.v[i] += a.v[i] * b.v[i];
@@ -226,10 +261,27 @@ GM_INLINE float total_floats(floats a)
 #include "backend/cpu/kernels_dots.inc"
 #include "backend/cpu/kernels_floats.inc"
 
+static void pack(const float *x, gm_activations *out, size_t first, size_t n_runs, size_t total)
+{
+    for (size_t i = first; i < first + n_runs; i++, x += 32) {
+        gm_activations *to = out + i / 8;
+        gm_q8a a;
+        gm_q8a_pack(x, &a, 1);
+        memcpy(to->q + i % 8 * 32, a.q, sizeof a.q);
+        int32_t sums_of[2] = { 0, 0 };
+        for (int k = 0; k < 32; k++) sums_of[k / 16] += a.q[k];
+        to->d[i % 8] = a.d;
+        to->sum[i % 8] = a.sum;
+        to->bias[i % 8] = -128 * (sums_of[0] + sums_of[1]);
+        for (int k = 0; k < 2; k++) to->half_sums[i % 8][k] = (int16_t)sums_of[k];
+    }
+    if (first + n_runs == total) gm_activations_end(out, total);
+}
+
 void gm_kernels_plain(gm_kernels *k)
 {
     k->level = "plain";
-    k->q8a_pack = gm_q8a_pack;
+    k->pack = pack;
     fill_dots(k);
     fill_floats(k);
 }

@@ -16,6 +16,7 @@
 #define GM_CPU_VOCAB    1024 /* vocabulary rows of an item of HEAD */
 #define GM_CPU_CHUNK    512  /* positions whose scores are held at once: 8 pages */
 #define GM_CPU_SEGMENTS 16   /* most stretches of chunks that attention over a row is cut into */
+#define GM_CPU_TILED    4    /* columns from which tiles are faster than dots */
 #define GM_CPU_SPLIT    32   /* rows × heads up to which segments are items of their own */
 
 typedef struct gm_cpu {
@@ -35,6 +36,9 @@ typedef struct gm_cpu_matrix {
     uint32_t n_in, n_out;
     gm_dot_q8 q8;
     gm_dot_f32 f32;
+    const gm_tile *tile; /* of q8; NULL: none */
+    uint32_t n_panels;   /* that are unpacked before columns are taken, so many that they stay in the cache */
+    uint64_t line_bytes; /* of the place gm_cpu_product takes: for a row of floats, or the panels */
 } gm_cpu_matrix;
 
 typedef struct gm_cpu_slot {
@@ -155,11 +159,9 @@ typedef struct gm_cpu_columns {
     const uint32_t *index;
     uint32_t n;
 } gm_cpu_columns;
-/* out[c × out_stride + r - first] = row r · column c for first ≤ r < last. `line` has room for n_in floats. */
+/* out[c × out_stride + r - first] = row r · column c for first ≤ r < last. `line` has room for m->line_bytes. */
 void gm_cpu_product(const gm_kernels *k, const gm_cpu_matrix *m, uint32_t first, uint32_t last,
-                    const gm_cpu_columns *columns, float *out, uint64_t out_stride, float *line);
-/* Bytes of a column of Q8 activations. */
-static inline uint64_t gm_q8a_bytes(uint32_t n_in) { return n_in / 32 * sizeof(gm_q8a); }
+                    const gm_cpu_columns *columns, float *out, uint64_t out_stride, void *line);
 /* A phase: the rows of in0 to Q8 columns in the workspace's shared place. */
 void gm_cpu_pack_rows(const gm_cpu_task *t);
 /* The rows of in0 as w0 … take them: packed, or the slot itself. */
@@ -182,9 +184,9 @@ void gm_cpu_router(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t
 void gm_cpu_experts(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
 
 /* What HEAD and EXPERTS keep: bytes in the extra place and of a part; of a column between the two halves of an expert. */
-uint64_t gm_cpu_head_part_bytes(uint32_t n_in, uint32_t max_rows);
+uint64_t gm_cpu_head_part_bytes(const gm_cpu_matrix *m, uint32_t max_rows);
 uint64_t gm_cpu_head_sums_bytes(uint32_t n_vocab, uint32_t max_rows);
-uint64_t gm_cpu_experts_part_bytes(const gm_op *op, uint32_t n_embd);
+uint64_t gm_cpu_experts_part_bytes(uint64_t line_bytes);
 uint64_t gm_cpu_experts_lists_bytes(const gm_op *op, uint32_t max_rows);
 uint64_t gm_cpu_experts_hidden_bytes(const gm_op *op, const gm_cpu_matrix *down);
 

@@ -4,20 +4,47 @@
 
 #include "quant/quant.h"
 
-#define GM_DOT_COLUMNS 4 /* activation columns a dot kernel takes at most */
+#define GM_DOT_COLUMNS  4 /* activation columns a dot kernel takes at most */
+#define GM_TILE_COLUMNS 8 /* and a tile */
+#define GM_TILE_ROWS    16
+
+/* 256 Q8 activations, eight runs of 32 as gm_q8a_pack makes them. A vector of n, a multiple of 32, is ⌈n / 256⌉ of
+ * these; runs behind its end are zero. */
+typedef struct gm_activations {
+    int8_t q[256];
+    float d[8];              /* of a run */
+    float sum[8];            /* d × Σ q */
+    int32_t bias[8];         /* -128 × Σ q: what taking weights as 128 more adds, negated */
+    int16_t half_sums[8][2]; /* Σ q of a run's first and last 16 */
+} gm_activations;
+static inline size_t gm_activations_bytes(size_t n) { return gm_div_up(n, 256) * sizeof(gm_activations); }
 
 /* One weight row against n_columns (1 … GM_DOT_COLUMNS) activation vectors: out[c] = Σ_i w[i] x_c[i]. n values, a
- * multiple of the format's block and of 32. x[c] is the c-th vector. The result for a column does not depend on
- * n_columns. */
-typedef void (*gm_dot_q8)(const void *row, const gm_q8a *const *x, uint32_t n_columns, size_t n, float *out);
+ * multiple of the format's block and of 32. x[c] is the c-th vector.
+ *
+ * The result for a column does not depend on what it is computed with, nor on which kernel of a level does: for run i of
+ * 32 weights, lane[i % 8] += S × (scale × d), S the exact integer sum, in ascending order of i; formats with a scale for
+ * each 16 add the first half, then the last; then those with a minimum add min × sum. (Levels differ in whether a product
+ * is rounded before it is added.) The lanes are added as ((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7)). */
+typedef void (*gm_dot_q8)(const void *row, const gm_activations *const *x, uint32_t n_columns, size_t n, float *out);
+/* A tile is tile_rows weight rows, unpacked once into a panel and then multiplied with many columns: out[c × stride + r]
+ * for the rows and n_columns (1 … GM_TILE_COLUMNS) columns. */
+typedef struct gm_tile {
+    void (*unpack)(const uint8_t *rows, uint64_t row_bytes, uint32_t n_rows, size_t n, uint8_t *panel);
+    void (*multiply)(const uint8_t *panel, uint32_t n_rows, const gm_activations *const *x, uint32_t n_columns,
+                     size_t n, float *out, uint64_t stride);
+} gm_tile;
 /* The same for F32, F16, BF16 weights, which keep float activations; any n. */
 typedef void (*gm_dot_f32)(const void *row, const float *const *x, uint32_t n_columns, size_t n, float *out);
 
 typedef struct gm_kernels {
-    const char *level;           /* "plain", "avx2", "avx512-vnni" */
+    const char *level;           /* "plain", "avx2" */
     gm_dot_q8 q8[GM_TYPE_LIMIT]; /* by weight type; NULL: none for it */
     gm_dot_f32 f32[GM_TYPE_LIMIT];
-    void (*q8a_pack)(const float *x, gm_q8a *out, size_t n_blocks);
+    gm_tile tile[GM_TYPE_LIMIT]; /* as q8, or NULL: none at this level */
+    uint32_t tile_rows;          /* at most GM_TILE_ROWS; 0: no tiles */
+    /* Runs first … first + n_runs - 1 of a vector of `total` runs from x; the zeros behind its end come with the last. */
+    void (*pack)(const float *x, gm_activations *out, size_t first, size_t n_runs, size_t total);
     float (*dot_f32)(const float *a, const float *b, size_t n);
     float (*dot_f16)(const uint16_t *a, const float *b, size_t n);    /* attention scores, K in F16 */
     void (*axpy_f32)(float *y, float a, const float *x, size_t n);    /* y += a x */
@@ -28,6 +55,12 @@ typedef struct gm_kernels {
     /* Σ exp(x[i] - max) with x overwritten by exp(x[i] - max). */
     float (*softmax_exp)(float *x, float max, size_t n);
 } gm_kernels;
+
+/* Bytes of a panel of n values a row: 64-byte aligned. Weights as bytes, and up to four floats for each 32. */
+static inline size_t gm_panel_bytes(const gm_kernels *k, size_t n)
+{
+    return k->tile_rows * (n / 32) * (32 + 4 * sizeof(float));
+}
 
 /* Fills every entry; features are GM_CPU_… bits. */
 void gm_kernels_pick(gm_kernels *k, uint32_t features);

@@ -1,6 +1,8 @@
 /* What the CPU can do, and how much room between phases it takes: known before any memory is there. */
 #include "backend/cpu/exec.h"
 
+enum { MAX_PANELS = 4, PANELS_BYTES = 256 << 10 };
+
 gm_cpu_matrix gm_cpu_matrix_of(const gm_cpu *cpu, const gm_weight_shape *s)
 {
     gm_cpu_matrix m = {
@@ -8,6 +10,14 @@ gm_cpu_matrix gm_cpu_matrix_of(const gm_cpu *cpu, const gm_weight_shape *s)
     };
     if (s->n_in % 32 == 0) m.q8 = cpu->kernels.q8[s->format->type];
     if (!m.q8) m.f32 = cpu->kernels.f32[s->format->type];
+    m.line_bytes = gm_align_up(m.n_in * sizeof(float), 64);
+    const gm_tile *tile = &cpu->kernels.tile[s->format->type];
+    if (m.q8 && tile->unpack) {
+        uint64_t panel_bytes = gm_panel_bytes(&cpu->kernels, m.n_in);
+        m.tile = tile;
+        m.n_panels = (uint32_t)gm_max_u64(1, gm_min_u64(MAX_PANELS, PANELS_BYTES / panel_bytes));
+        m.line_bytes = gm_max_u64(m.line_bytes, m.n_panels * panel_bytes);
+    }
     return m;
 }
 
@@ -21,16 +31,25 @@ static uint64_t columns_bytes(const gm_cpu *cpu, const gm_program *p, const gm_o
 {
     for (uint32_t i = 0; i < n_weights; i++) {
         gm_cpu_matrix m = op->w[i] < 0 ? (gm_cpu_matrix){ 0 } : gm_cpu_matrix_of(cpu, &p->weights[op->w[i]]);
-        if (m.q8) return p->max_rows * gm_q8a_bytes(m.n_in);
+        if (m.q8) return p->max_rows * gm_activations_bytes(m.n_in);
     }
     return 0;
+}
+
+/* The place gm_cpu_product takes, for any of an op's matrices. */
+static uint64_t line_bytes(const gm_cpu *cpu, const gm_program *p, const gm_op *op, uint32_t n_weights)
+{
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < n_weights; i++)
+        if (op->w[i] >= 0) most = gm_max_u64(most, gm_cpu_matrix_of(cpu, &p->weights[op->w[i]]).line_bytes);
+    return most;
 }
 
 static wants matmul_wants(const gm_cpu *cpu, const gm_program *p, const gm_op *op)
 {
     uint64_t up = op->epilogue == GM_EPILOGUE_GEGLU ? (uint64_t)p->max_rows * GM_CPU_UNIT : 0;
     return (wants){ .shared = columns_bytes(cpu, p, op, op->n_weights),
-                    .part = (gm_align_up(p->weights[op->w[0]].n_in, 16) + up) * sizeof(float) };
+                    .part = line_bytes(cpu, p, op, op->n_weights) + up * sizeof(float) };
 }
 
 static wants attention_wants(const gm_program *p, const gm_op *op)
@@ -42,9 +61,10 @@ static wants attention_wants(const gm_program *p, const gm_op *op)
 
 static wants head_wants(const gm_cpu *cpu, const gm_program *p, const gm_op *op)
 {
+    gm_cpu_matrix m = gm_cpu_matrix_of(cpu, &p->weights[op->w[0]]);
     return (wants){ .shared = columns_bytes(cpu, p, op, 1),
                     .extra = gm_cpu_head_sums_bytes(op->n_vocab, p->max_rows),
-                    .part = gm_cpu_head_part_bytes(p->weights[op->w[0]].n_in, p->max_rows) };
+                    .part = gm_cpu_head_part_bytes(&m, p->max_rows) };
 }
 
 static wants experts_wants(const gm_cpu *cpu, const gm_program *p, const gm_op *op)
@@ -52,11 +72,11 @@ static wants experts_wants(const gm_cpu *cpu, const gm_program *p, const gm_op *
     gm_cpu_matrix down = gm_cpu_matrix_of(cpu, &p->weights[op->w[1]]);
     uint64_t n_pairs = (uint64_t)p->max_rows * op->n_used, shared = columns_bytes(cpu, p, op, 1);
     if (!shared && op->w[2] >= 0 && gm_cpu_matrix_of(cpu, &p->weights[op->w[2]]).q8)
-        shared = p->max_rows * gm_q8a_bytes(p->weights[op->w[2]].n_in);
+        shared = p->max_rows * gm_activations_bytes(p->weights[op->w[2]].n_in);
     return (wants){ .shared = shared,
                     .extra =
                         gm_cpu_experts_lists_bytes(op, p->max_rows) + n_pairs * gm_cpu_experts_hidden_bytes(op, &down),
-                    .part = gm_cpu_experts_part_bytes(op, p->weights[op->w[0]].n_in) };
+                    .part = gm_cpu_experts_part_bytes(line_bytes(cpu, p, op, 3)) };
 }
 
 static wants router_wants(const gm_program *p, const gm_op *op)

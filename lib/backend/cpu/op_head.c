@@ -18,14 +18,14 @@ typedef struct best {
 
 /* A part's place: a line for unpacked rows, logits [COLUMNS][GM_CPU_VOCAB], the best of each wanted row. */
 typedef struct place {
-    float *line, *logits;
+    uint8_t *line;
+    float *logits;
     best *rows;
 } place;
 
-uint64_t gm_cpu_head_part_bytes(uint32_t n_in, uint32_t max_rows)
+uint64_t gm_cpu_head_part_bytes(const gm_cpu_matrix *m, uint32_t max_rows)
 {
-    return gm_align_up((uint64_t)n_in * sizeof(float), 64) + COLUMNS * GM_CPU_VOCAB * sizeof(float) +
-           (uint64_t)max_rows * sizeof(best);
+    return m->line_bytes + COLUMNS * GM_CPU_VOCAB * sizeof(float) + (uint64_t)max_rows * sizeof(best);
 }
 
 uint64_t gm_cpu_head_sums_bytes(uint32_t n_vocab, uint32_t max_rows)
@@ -36,7 +36,7 @@ uint64_t gm_cpu_head_sums_bytes(uint32_t n_vocab, uint32_t max_rows)
 static place place_of(const gm_cpu_task *t, uint32_t part)
 {
     place p = { .line = gm_cpu_own(t, part) };
-    p.logits = p.line + gm_align_up(t->o->w[0].n_in, 16);
+    p.logits = (float *)(void *)(p.line + t->o->w[0].line_bytes);
     p.rows = (best *)(void *)(p.logits + COLUMNS * GM_CPU_VOCAB);
     return p;
 }

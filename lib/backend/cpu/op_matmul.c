@@ -10,7 +10,7 @@ static void apply_gate(const gm_cpu_task *t, uint32_t first, uint32_t last, cons
         t->k->geglu(gm_cpu_row(&t->o->out[0], c) + first, up + c * up_stride, last - first);
 }
 
-static void one_unit(const gm_cpu_task *t, uint32_t i, uint32_t unit, float *line, float *up)
+static void one_unit(const gm_cpu_task *t, uint32_t i, uint32_t unit, void *line, float *up)
 {
     const gm_op *op = &t->o->op;
     const gm_cpu_matrix *m = &t->o->w[i];
@@ -37,7 +37,8 @@ void gm_cpu_matmul(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t
     uint32_t n_units = 0, first, last;
     for (uint32_t i = 0; i < n_weights; i++) n_units += units_of(&t->o->w[i]);
     /* The line for unpacked rows, then the `up` values of a unit. */
-    float *line = gm_cpu_own(t, part), *up = line + gm_align_up(t->o->in[0].width, 16);
+    uint8_t *line = gm_cpu_own(t, part);
+    float *up = (float *)(void *)(line + gm_max_u64(t->o->w[0].line_bytes, t->o->w[1].line_bytes));
     while (gm_cpu_take(t, n_units, gm_cpu_grain(n_units, n_parts), &first, &last)) {
         for (uint32_t u = first; u < last && !gm_cpu_stopped(t->x); u++) {
             uint32_t i = 0, unit = u;

@@ -69,10 +69,17 @@ void gm_cpu_router(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t
 
 #define COLUMNS 16 /* rows of an expert held at once */
 
-uint64_t gm_cpu_experts_part_bytes(const gm_op *op, uint32_t n_embd)
+uint64_t gm_cpu_experts_part_bytes(uint64_t line_bytes)
 {
-    uint64_t line = gm_align_up(gm_max_u32(n_embd, op->n_ff), 16);
-    return (line + 2 * COLUMNS * GM_CPU_FF_UNIT) * sizeof(float);
+    return line_bytes + 2 * COLUMNS * GM_CPU_FF_UNIT * sizeof(float);
+}
+
+/* Behind the place of the products. */
+static float *behind_line(const gm_cpu_task *t, uint8_t *line)
+{
+    uint64_t n_bytes = 0;
+    for (int i = 0; i < 3; i++) n_bytes = gm_max_u64(n_bytes, t->o->w[i].line_bytes);
+    return (float *)(void *)(line + n_bytes);
 }
 
 uint64_t gm_cpu_experts_lists_bytes(const gm_op *op, uint32_t max_rows)
@@ -83,7 +90,7 @@ uint64_t gm_cpu_experts_lists_bytes(const gm_op *op, uint32_t max_rows)
 
 uint64_t gm_cpu_experts_hidden_bytes(const gm_op *op, const gm_cpu_matrix *down)
 {
-    return down->q8 ? gm_q8a_bytes(op->n_ff) : op->n_ff * sizeof(float);
+    return down->q8 ? gm_activations_bytes(op->n_ff) : op->n_ff * sizeof(float);
 }
 
 /* Who goes where: pair p is row[p] with weight[p]; those of expert e are start[e] … start[e + 1] - 1. */
@@ -150,8 +157,8 @@ static void prepare(const gm_cpu_task *t, const lists *l)
         if (item == 0) {
             sort_rows(t, l);
         } else if (t->o->packs) {
-            uint8_t *packed = (uint8_t *)gm_cpu_shared(t) + (item - 1) * gm_q8a_bytes(in->width);
-            t->k->q8a_pack(gm_cpu_row(in, item - 1), (gm_q8a *)(void *)packed, in->width / 32);
+            uint8_t *packed = (uint8_t *)gm_cpu_shared(t) + (item - 1) * gm_activations_bytes(in->width);
+            t->k->pack(gm_cpu_row(in, item - 1), (gm_activations *)(void *)packed, 0, in->width / 32, in->width / 32);
         }
     }
 }
@@ -164,13 +171,12 @@ static gm_cpu_matrix expert_of(const gm_cpu_matrix *m, uint32_t e, uint32_t n_ou
 }
 
 /* Values [first, last) of the hidden vectors of an expert's rows. */
-static void hidden_unit(const gm_cpu_task *t, const lists *l, uint32_t e, uint32_t first, uint32_t last, float *line)
+static void hidden_unit(const gm_cpu_task *t, const lists *l, uint32_t e, uint32_t first, uint32_t last, uint8_t *line)
 {
     const gm_op *op = &t->o->op;
     const gm_cpu_matrix *w = t->o->w, *down = &w[1];
     bool apart = w[2].data != NULL;
-    float *gate = line + gm_align_up(gm_max_u32(t->o->in[0].width, op->n_ff), 16),
-          *up = gate + COLUMNS * GM_CPU_FF_UNIT;
+    float *gate = behind_line(t, line), *up = gate + COLUMNS * GM_CPU_FF_UNIT;
     gm_cpu_matrix m_gate = expert_of(&w[0], e, apart ? op->n_ff : 2 * op->n_ff);
     gm_cpu_matrix m_up = apart ? expert_of(&w[2], e, op->n_ff) : m_gate;
     uint32_t up_first = apart ? first : op->n_ff + first, n = last - first;
@@ -188,14 +194,14 @@ static void hidden_unit(const gm_cpu_task *t, const lists *l, uint32_t e, uint32
             t->k->geglu(values, up + c * GM_CPU_FF_UNIT, n);
             uint8_t *column = l->hidden + (p + c) * gm_cpu_experts_hidden_bytes(op, down);
             if (down->q8)
-                t->k->q8a_pack(values, (gm_q8a *)(void *)column + first / 32, 1);
+                t->k->pack(values, (gm_activations *)(void *)column, first / 32, 1, op->n_ff / 32);
             else
                 memcpy((float *)(void *)column + first, values, n * sizeof *values);
         }
     }
 }
 
-static void hidden_units(const gm_cpu_task *t, const lists *l, float *line, uint32_t n_parts)
+static void hidden_units(const gm_cpu_task *t, const lists *l, uint8_t *line, uint32_t n_parts)
 {
     uint32_t n_ff = t->o->op.n_ff, n_units = (uint32_t)gm_div_up(n_ff, GM_CPU_FF_UNIT), first, last;
     uint32_t n_items = *l->n_active * n_units;
@@ -208,12 +214,12 @@ static void hidden_units(const gm_cpu_task *t, const lists *l, float *line, uint
 }
 
 /* Output values [first, last) of all rows. */
-static void down_unit(const gm_cpu_task *t, const lists *l, uint32_t first, uint32_t last, float *line)
+static void down_unit(const gm_cpu_task *t, const lists *l, uint32_t first, uint32_t last, uint8_t *line)
 {
     const gm_op *op = &t->o->op;
     const gm_cpu_slot *out = &t->o->out[0];
     uint64_t hidden_bytes = gm_cpu_experts_hidden_bytes(op, &t->o->w[1]);
-    float *sums = line + gm_align_up(gm_max_u32(out->width, op->n_ff), 16); /* [COLUMNS][GM_CPU_UNIT] */
+    float *sums = behind_line(t, line); /* [COLUMNS][GM_CPU_UNIT] */
     for (uint32_t r = 0; r < t->n_rows; r++) memset(gm_cpu_row(out, r) + first, 0, (last - first) * sizeof(float));
     for (uint32_t a = 0; a < *l->n_active && !gm_cpu_stopped(t->x); a++) {
         uint32_t e = l->active[a];
@@ -234,7 +240,7 @@ static void down_unit(const gm_cpu_task *t, const lists *l, uint32_t first, uint
 void gm_cpu_experts(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts)
 {
     lists l = lists_of(t, t->x->max_rows);
-    float *line = gm_cpu_own(t, part);
+    uint8_t *line = gm_cpu_own(t, part);
     if (phase == 0) {
         prepare(t, &l);
     } else if (phase == 1) {

@@ -17,17 +17,43 @@ static void product_unpacked(const gm_kernels *k, const gm_cpu_matrix *m, uint32
     }
 }
 
+/* A few panels stay in the second-level cache while the columns pass by, a few columns in the first while panels do. */
+static void product_tiled(const gm_kernels *k, const gm_cpu_matrix *m, uint32_t first, uint32_t last,
+                          const gm_cpu_columns *columns, float *out, uint64_t out_stride, uint8_t *panels)
+{
+    uint64_t panel_bytes = gm_panel_bytes(k, m->n_in);
+    uint32_t step = m->n_panels * k->tile_rows;
+    for (uint32_t r = first; r < last; r += step, out += step) {
+        uint32_t n_rows = gm_min_u32(step, last - r);
+        for (uint32_t i = 0; i < n_rows; i += k->tile_rows)
+            m->tile->unpack(m->data + (r + i) * m->row_bytes, m->row_bytes, gm_min_u32(k->tile_rows, n_rows - i),
+                            m->n_in, panels + i / k->tile_rows * panel_bytes);
+        for (uint32_t c = 0; c < columns->n; c += GM_TILE_COLUMNS) {
+            const gm_activations *x[GM_TILE_COLUMNS] = { NULL };
+            uint32_t n = gm_min_u32(columns->n - c, GM_TILE_COLUMNS);
+            for (uint32_t i = 0; i < n; i++) x[i] = column(columns, c + i);
+            for (uint32_t i = 0; i < n_rows; i += k->tile_rows)
+                m->tile->multiply(panels + i / k->tile_rows * panel_bytes, gm_min_u32(k->tile_rows, n_rows - i), x, n,
+                                  m->n_in, out + c * out_stride + i, out_stride);
+        }
+    }
+}
+
 void gm_cpu_product(const gm_kernels *k, const gm_cpu_matrix *m, uint32_t first, uint32_t last,
-                    const gm_cpu_columns *columns, float *out, uint64_t out_stride, float *line)
+                    const gm_cpu_columns *columns, float *out, uint64_t out_stride, void *line)
 {
     if (!m->q8 && !m->f32) {
         product_unpacked(k, m, first, last, columns, out, out_stride, line);
         return;
     }
+    if (m->tile && columns->n >= GM_CPU_TILED) {
+        product_tiled(k, m, first, last, columns, out, out_stride, line);
+        return;
+    }
     /* A few columns stay in the first-level cache while the rows of the item pass by. */
     for (uint32_t c = 0; c < columns->n; c += GM_DOT_COLUMNS) {
         uint32_t n = gm_min_u32(columns->n - c, GM_DOT_COLUMNS);
-        const gm_q8a *q[GM_DOT_COLUMNS] = { NULL };
+        const gm_activations *q[GM_DOT_COLUMNS] = { NULL };
         const float *x[GM_DOT_COLUMNS] = { NULL };
         float sums[GM_DOT_COLUMNS];
         for (uint32_t i = 0; i < n; i++) {
@@ -56,14 +82,16 @@ void gm_cpu_pack_rows(const gm_cpu_task *t)
     uint32_t n_in = t->o->in[0].width, first, last;
     uint8_t *packed = gm_cpu_shared(t);
     while (gm_cpu_take(t, t->n_rows, 1, &first, &last))
-        t->k->q8a_pack(gm_cpu_input(t, first), (gm_q8a *)(void *)(packed + first * gm_q8a_bytes(n_in)), n_in / 32);
+        t->k->pack(gm_cpu_input(t, first), (gm_activations *)(void *)(packed + first * gm_activations_bytes(n_in)), 0,
+                   n_in / 32, n_in / 32);
 }
 
 gm_cpu_columns gm_cpu_columns_of(const gm_cpu_task *t, const gm_cpu_matrix *m)
 {
     const gm_cpu_slot *s = &t->o->in[0];
     bool pick = s->rows == GM_ROWS_ALL && t->o->op.kind == GM_OP_HEAD;
-    if (m->q8) return (gm_cpu_columns){ .data = gm_cpu_shared(t), .stride = gm_q8a_bytes(s->width), .n = t->n_rows };
+    if (m->q8)
+        return (gm_cpu_columns){ .data = gm_cpu_shared(t), .stride = gm_activations_bytes(s->width), .n = t->n_rows };
     return (gm_cpu_columns){
         .data = s->data, .stride = s->width * sizeof(float), .index = pick ? t->block->wanted : NULL, .n = t->n_rows
     };
