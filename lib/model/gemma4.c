@@ -108,10 +108,9 @@ static void find_moe(gm_finder *f, gm_layer_roles *l)
     const gm_roles *r = f->m->roles;
     uint64_t n_embd = f->m->n_embd, n_ff = r->n_ff_expert;
     gm_shape router = { { n_embd, r->n_expert, 1 } };
+    if (f->rc) return;
     if (r->n_expert == 0) {
-        f->rc = gm_fail(f->error, GEMMA_E_FORMAT,
-                        "blk.%d.ffn_gate_inp.weight is there, but the key gemma4.expert_count"
-                        " is missing or 0",
+        f->rc = gm_fail(f->error, GEMMA_E_FORMAT, "blk.%d has experts, but the key gemma4.expert_count is missing or 0",
                         (int)f->layer);
         return;
     }
@@ -149,7 +148,7 @@ static void find(gm_finder *f)
                 gm_find_matrix(f, "proj.weight", (gm_shape){ { m->n_ple, m->n_embd, 1 } }, GEMMA_CLASS_FFN, false);
             l->post_norm = gm_find_vector(f, "post_norm.weight", m->n_embd, false);
         }
-        if (gm_find_has(f, "ffn_gate_inp.weight")) find_moe(f, l);
+        if (gm_find_has(f, "ffn_gate_inp.weight") || gm_find_has(f, "ffn_down_exps.weight")) find_moe(f, l);
     }
 }
 

@@ -40,8 +40,12 @@ int gm_vocab_read(const gm_keys *k)
     uint32_t type;
     uint64_t n_tokens, n_rows = m->weights[m->roles->token_embd].n_out;
     if (!gm_gguf_array(k->gguf, "tokenizer.ggml.tokens", &type, &n_tokens)) n_tokens = n_rows;
-    m->n_vocab = (uint32_t)gm_min_u64(n_tokens, n_rows);
-    if (m->n_vocab == 0) return gm_fail(k->error, GEMMA_E_FORMAT, "tokenizer.ggml.tokens is empty");
+    if (n_tokens == 0) return gm_fail(k->error, GEMMA_E_FORMAT, "tokenizer.ggml.tokens is empty");
+    if (n_tokens > n_rows) /* fewer are fine: rows at the end may be padding */
+        return gm_fail(k->error, GEMMA_E_FORMAT,
+                       "tokenizer.ggml.tokens has %llu entries, but token_embd.weight %llu rows",
+                       (unsigned long long)n_tokens, (unsigned long long)n_rows);
+    m->n_vocab = (uint32_t)n_tokens;
     bool *marked = gm_new(m->mem, m->n_vocab, GEMMA_TAG_FILE);
     if (!marked) return gm_fail_nomem(k->error, "a table of suppressed tokens", m->n_vocab);
     mark_suppressed(k, marked);

@@ -78,6 +78,17 @@ static int clear(load *l, gm_buffer *b)
     return rc;
 }
 
+/* A NaN or an infinity among norms and scales would spread to every logit. */
+static int check_finite(const load *l, const gm_weight *w, uint64_t at, const void *bytes, uint64_t n)
+{
+    if (w->bytes_class != GEMMA_CLASS_NORMS) return GEMMA_OK; /* all F32 */
+    for (uint64_t i = 0; i + 4 <= n; i += 4)
+        if ((gm_load_u32((const uint8_t *)bytes + i) & 0x7f800000) == 0x7f800000)
+            return gm_fail(l->error, GEMMA_E_FORMAT, "%s: value %llu is no finite number", w->tensor->name,
+                           (unsigned long long)((at + i) / 4));
+    return GEMMA_OK;
+}
+
 /* n bytes of a weight from `at`, into dst. */
 static int fetch(load *l, const gm_weight *w, uint64_t at, void *dst, uint64_t n)
 {
@@ -86,7 +97,8 @@ static int fetch(load *l, const gm_weight *w, uint64_t at, void *dst, uint64_t n
         return GEMMA_OK;
     }
     l->r->read_bytes += n;
-    return gm_gguf_read(l->gguf, w->tensor, w->offset + at, dst, n, l->error);
+    int rc = gm_gguf_read(l->gguf, w->tensor, w->offset + at, dst, n, l->error);
+    return rc ? rc : check_finite(l, w, at, dst, n);
 }
 
 static int move(load *l, const gm_weight *w, gm_buffer *b, uint64_t offset)
@@ -113,7 +125,8 @@ static int place_weights(load *l)
         } else if (place->block == GM_BLOCK_FILE) {
             const char *mapped = gm_gguf_mapped(l->gguf, w->tensor);
             l->r->weights[i] = (gm_span){ .mapped = mapped + place->offset };
-            rc = advance(l, w->n_bytes);
+            rc = check_finite(l, w, 0, mapped + place->offset, w->n_bytes);
+            if (!rc) rc = advance(l, w->n_bytes);
         } else {
             gm_buffer *b = l->r->buffers[place->block];
             l->r->weights[i] = (gm_span){ .buffer = b, .offset = place->offset };

@@ -17,7 +17,7 @@ function(gm_api_test source)
   set_tests_properties(${folder}.${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600)
 endfunction()
 
-foreach(name IN ITEMS rows memory bad_input nulls threads generation chat gemma)
+foreach(name IN ITEMS rows memory bad_input nulls threads generation chat gemma bad_values)
   if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/api/${name}.c)
     gm_api_test(api/${name})
   endif()

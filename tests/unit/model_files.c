@@ -86,31 +86,90 @@ static const bad bads[] = {
     { 4, "gemma4.embedding_length_per_layer_input", NOTHING, 0, NULL, 0, FORMAT, "per_layer_input is missing" },
     { 4, "gemma4.embedding_length_per_layer_input", U32, 64, NULL, 0, FORMAT, "per_layer_token_embd.weight has shape" },
     { 4, "gemma4.attention.head_count_kv", U32S, 2, NULL, 4, FORMAT, "blk.0.attn_k.weight has shape [64, 32]" },
+    { 4, "gemma4.attention.head_count_kv", U32, 3, NULL, 0, FORMAT, "layer 0: 2 query heads cannot share 3" },
+    { 4, "gemma4.attention.sliding_window_pattern", BYTES, 1, NULL, 5, FORMAT, "has 5 entries, but the model has 4" },
+    { 4, "gemma4.attention.shared_kv_layers", U32, 3, NULL, 0, FORMAT,
+      "layer 1 shares keys and values, but no global" },
+    { 4, "gemma4.attention.shared_kv_layers", U32, 4, NULL, 0, FORMAT, "shared_kv_layers is 4, but must be 0 to 3" },
+    { 4, "gemma4.block_count", U32, 0, NULL, 0, FORMAT, "gemma4.block_count is 0, but must be 1 to 512" },
 };
+
+/* In a file with 4 experts, of which a token takes 2. */
+static const bad bads_of_experts[] = {
+    { 4, "gemma4.expert_count", NOTHING, 0, NULL, 0, FORMAT, "blk.0 has experts, but the key gemma4.expert_count is" },
+    { 4, "gemma4.expert_count", U32, 0, NULL, 0, FORMAT, "blk.0 has experts, but the key gemma4.expert_count is" },
+    { 4, "gemma4.expert_count", U32, 2000, NULL, 0, FORMAT, "expert_count is 2000, but must be 0 to 1024" },
+    { 4, "gemma4.expert_count", U32, 8, NULL, 0, FORMAT,
+      "ffn_gate_inp.weight has shape [64, 4], but should have [64, 8" },
+    { 4, "gemma4.expert_count", U32, 1, NULL, 0, FORMAT, "expert_used_count is 2, but must be 1 to 1" },
+    { 4, "gemma4.expert_used_count", NOTHING, 0, NULL, 0, FORMAT, "gemma4.expert_used_count is missing" },
+    { 4, "gemma4.expert_used_count", U32, 0, NULL, 0, FORMAT, "expert_used_count is 0, but must be 1 to 4" },
+    { 4, "gemma4.expert_used_count", U32, 5, NULL, 0, FORMAT, "expert_used_count is 5, but must be 1 to 4" },
+    { 4, "gemma4.expert_used_count", U32S, 5, NULL, 4, FORMAT, "expert_used_count[0] is 5, but must be 1 to 4" },
+    { 4, "gemma4.expert_used_count", U32S, 2, NULL, 3, FORMAT, "expert_used_count has 3 entries" },
+    { 4, "gemma4.expert_feed_forward_length", NOTHING, 0, NULL, 0, FORMAT, "expert_feed_forward_length is missing" },
+    { 4, "gemma4.expert_feed_forward_length", U32, 0, NULL, 0, FORMAT, "expert_feed_forward_length is 0" },
+    { 4, "gemma4.expert_feed_forward_length", U32, 33, NULL, 0, LACKS, "is 33, which is not a multiple of 32" },
+    { 4, "gemma4.expert_feed_forward_length", U32, 64, NULL, 0, FORMAT, "gate_up_exps.weight has shape [64, 64, 4]" },
+};
+
+static void check_bad(const bad *b, uint32_t n_expert)
+{
+    tiny_model t;
+    fixture f;
+    tiny_model_defaults(&t, b->family);
+    t.n_expert = n_expert;
+    t.skip[0] = b->key;
+    gguf_writer *w = tiny_model_write(&t);
+    put(w, b);
+    int rc = create(&f, w);
+    if (rc != b->code || !strstr(f.error.message, b->says))
+        fail_msg("%s: code %d, \"%s\" does not say \"%s\"", b->key, rc, f.error.message, b->says);
+    assert_null(f.m);
+    finish(&f);
+}
 
 static void test_bad_keys(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < GM_COUNT(bads); i++) {
-        const bad *b = &bads[i];
+    for (size_t i = 0; i < GM_COUNT(bads); i++) check_bad(&bads[i], 0);
+    for (size_t i = 0; i < GM_COUNT(bads_of_experts); i++) check_bad(&bads_of_experts[i], 4);
+}
+
+/* A layer that reads more heads than its source has; one whose heads do not divide. */
+static void test_bad_heads_of_layers(void **state)
+{
+    static const struct {
+        const char *key;
+        uint32_t values[4];
+        const char *says;
+    } cases[] = {
+        { "gemma4.attention.head_count_kv",
+          { 1, 1, 2, 1 },
+          "layer 2 reads 2 key/value heads of 32 values, but layer 0, which it shares them with, has 1 of 32" },
+        { "gemma4.attention.head_count_kv", { 1, 4, 1, 1 }, "layer 1: 2 query heads cannot share 4 key/value heads" },
+        { "gemma4.attention.head_count_kv",
+          { 1, 0, 1, 1 },
+          "gemma4.attention.head_count_kv[1] is 0, but must be 1 to" },
+    };
+    (void)state;
+    for (size_t i = 0; i < GM_COUNT(cases); i++) {
         tiny_model t;
         fixture f;
-        tiny_model_defaults(&t, b->family);
-        t.skip[0] = b->key;
+        tiny_model_defaults(&t, 4);
+        t.skip[0] = cases[i].key;
         gguf_writer *w = tiny_model_write(&t);
-        put(w, b);
-        int rc = create(&f, w);
-        if (rc != b->code || !strstr(f.error.message, b->says))
-            fail_msg("case %zu, %s: code %d, \"%s\" does not say \"%s\"", i, b->key, rc, f.error.message, b->says);
-        assert_null(f.m);
+        gguf_put_array(w, cases[i].key, GM_GGUF_U32, cases[i].values, 4);
+        assert_int_equal(create(&f, w), GEMMA_E_FORMAT);
+        if (!strstr(f.error.message, cases[i].says)) fail_msg("%s, not %s", f.error.message, cases[i].says);
         finish(&f);
     }
 }
 
-/* Without these a model is another one: tied, dense, with values from keys. */
+/* Without these a model is another one: tied, with values from keys. */
 static bool is_optional(uint32_t family, const char *name)
 {
-    if (family == 4 && (strstr(name, "attn_v.") || strstr(name, "ffn_gate_inp.weight"))) return true;
+    if (family == 4 && strstr(name, "attn_v.")) return true;
     return strstr(name, "output_scale") || strstr(name, "down_exps.scale") || strcmp(name, "rope_freqs.weight") == 0 ||
            strcmp(name, "output.weight") == 0;
 }
@@ -221,9 +280,8 @@ static void test_factor_apart(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bad_keys),
-        cmocka_unit_test(test_bad_tensors),
-        cmocka_unit_test(test_sentence_of_a_shape),
+        cmocka_unit_test(test_bad_keys),     cmocka_unit_test(test_bad_heads_of_layers),
+        cmocka_unit_test(test_bad_tensors),  cmocka_unit_test(test_sentence_of_a_shape),
         cmocka_unit_test(test_factor_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
