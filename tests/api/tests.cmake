@@ -17,7 +17,7 @@ function(gm_api_test source)
   set_tests_properties(${folder}.${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600)
 endfunction()
 
-foreach(name IN ITEMS rows memory bad_input nulls threads generation chat gemma bad_values)
+foreach(name IN ITEMS rows memory bad_input nulls threads generation chat gemma bad_values save)
   if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/api/${name}.c)
     gm_api_test(api/${name})
   endif()
@@ -25,3 +25,8 @@ endforeach()
 target_sources(test_api_gemma PRIVATE api/gemma_naive.c)
 # What the thread sanitizer runs.
 set_tests_properties(api.threads PROPERTIES LABELS threads)
+if(gm_vulkan_built AND GEMMA_VULKAN_DRIVERS)
+  add_test(NAME vulkan.lavapipe.save COMMAND test_api_save vulkan WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
+  set_tests_properties(vulkan.lavapipe.save PROPERTIES TIMEOUT 1800
+                       ENVIRONMENT VK_DRIVER_FILES=${GEMMA_VULKAN_DRIVERS}/lavapipe.json)
+endif()

@@ -48,3 +48,10 @@ foreach(target IN ITEMS fuzz_chat fuzz_chat_parser) # jsmn
     target_include_directories(${target} SYSTEM PRIVATE $<TARGET_PROPERTY:gm_chat,INCLUDE_DIRECTORIES>)
   endif()
 endforeach()
+gm_fuzz(session base quant gguf op backend backend_dummy kv sampler tokenizer session support)
+foreach(target IN ITEMS replay_session fuzz_session) # the engine of the unit tests
+  if(TARGET ${target})
+    target_include_directories(${target} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+    target_link_libraries(${target} PRIVATE PkgConfig::cmocka)
+  endif()
+endforeach()
