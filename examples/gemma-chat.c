@@ -19,13 +19,14 @@ static const char help[] = "Usage: gemma-chat -m FILE [-p TEXT] [options]\n\n"
                            "      --seed N            the same seed gives the same text (default: 0)\n\n"
                            "In a conversation /help lists the commands; Ctrl-C stops an answer, not the program.\n\n";
 
-static const char commands[] = "/think on|off   let the model think first (Gemma 4)\n"
-                               "/system TEXT    what it is told before the conversation; no text: nothing\n"
-                               "/tools FILE     functions it may call: a JSON list; no file: none\n"
-                               "/clear          start anew\n"
-                               "/save FILE, /load FILE   the conversation as JSON\n"
-                               "/stats          context and speed\n"
-                               "/quit           leave (also Ctrl-D)\n";
+static const char commands[] =
+    "/think on|off   let the model think first (Gemma 4)\n"
+    "/system TEXT    what it is told before the conversation; no text: nothing\n"
+    "/tools FILE     functions it may call: a JSON list; no file: none\n"
+    "/clear          start anew\n"
+    "/save FILE, /load FILE   the conversation as JSON; what was read of it in FILE.session\n"
+    "/stats          context and speed\n"
+    "/quit           leave (also Ctrl-D)\n";
 
 typedef struct text {
     char *data;
@@ -315,6 +316,58 @@ static void start_anew(chat *h)
     h->awaits_result = false;
 }
 
+static int write_file(void *file, const void *bytes, uint64_t n_bytes)
+{
+    return fwrite(bytes, 1, n_bytes, file) != n_bytes;
+}
+
+static int64_t read_file(void *file, uint64_t offset, void *dst, uint64_t n_bytes)
+{
+    if (fseeko(file, (off_t)offset, SEEK_SET)) return -1;
+    size_t n = fread(dst, 1, n_bytes, file);
+    return ferror((FILE *)file) ? -1 : (int64_t)n;
+}
+
+/* "FILE.session", opened. */
+static FILE *open_session(const char *path, const char *mode)
+{
+    char *name = NULL;
+    FILE *f = asprintf(&name, "%s.session", path) < 0 ? NULL : fopen(name, mode);
+    free(name);
+    return f;
+}
+
+/* The session goes back to where the conversation stands without the last turn's thoughts, as the next turn would have it
+ * anyway: marks are not saved. */
+static int save_session(chat *h, const char *path)
+{
+    gemma_rendering r = { .size = sizeof r };
+    if (!gemma_session_position(h->session)) return 0;
+    if (gemma_chat_render(h->talk, 0, &r)) return talk_failed(h);
+    int32_t *ids = malloc(r.n_ids * sizeof *ids);
+    uint32_t kept;
+    if (!ids) return cli_fail(&h->c, "out of memory");
+    int rc = gemma_session_match(h->session, ids, gemma_chat_ids(h->talk, ids, r.n_ids), &kept);
+    free(ids);
+    if (rc) return session_failed(h);
+    FILE *f = open_session(path, "wb");
+    gemma_save_options o = { .size = sizeof o, .write = write_file, .user = f, .cancel = h->c.cancel };
+    if (!f) return cli_fail(&h->c, "cannot write %s.session", path);
+    int code = gemma_session_save(h->session, &o) ? session_failed(h) : 0;
+    if (fclose(f) && !code) code = cli_fail(&h->c, "cannot write %s.session", path);
+    return code;
+}
+
+/* Without it the conversation is read again. */
+static void load_session(chat *h, const char *path)
+{
+    FILE *f = open_session(path, "rb");
+    gemma_restore_options o = { .size = sizeof o, .read = read_file, .user = f, .cancel = h->c.cancel };
+    if (!f) return;
+    if (gemma_session_load(h->session, &o)) session_failed(h);
+    fclose(f);
+}
+
 static int save(chat *h, const char *path)
 {
     size_t n = 0;
@@ -324,7 +377,7 @@ static int save(chat *h, const char *path)
     bool good = f && fwrite(data, 1, n, f) == n;
     if (f && fclose(f)) good = false;
     free(data);
-    return good ? 0 : cli_fail(&h->c, "cannot write %s", path);
+    return good ? save_session(h, path) : cli_fail(&h->c, "cannot write %s", path);
 }
 
 static int load(chat *h, const char *path)
@@ -335,6 +388,7 @@ static int load(chat *h, const char *path)
     start_anew(h);
     int code = gemma_chat_read(h->talk, data, n, NULL) ? talk_failed(h) : 0;
     free(data);
+    if (!code) load_session(h, path);
     return code;
 }
 
