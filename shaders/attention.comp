@@ -24,23 +24,26 @@ layout(push_constant) uniform push_block
 
 #include "common/kv.glsl"
 
-// Scores: LANES invocations share a key, and each takes every LANES-th quad (4 words) of its line for KEYS keys.
+// Scores: LANES invocations share a key, and each takes every LANES-th quad of its line (4 words; 8 values of blocks) for
+// KEYS keys.
 // The first STORED of them leave their parts in shared memory, and the others add theirs.
 #define LANES 4u
 const uint STORED = VECTORS > 4u ? 2u : LANES;
-const uint QUADS = (HEAD_WORDS + 3u) / 4u;
+const uint QUADS = KV_BLOCKS ? HEAD / 8u : (HEAD_WORDS + 3u) / 4u;
 const uint KEY_STEP = GROUP / LANES;
 const uint KEYS = PAGE / KEY_STEP;
-// Values: COLUMNS invocations share a line, WORDS words each; SLICES such sets take turns at quads of keys.
-const uint COLUMNS_WISHED = HEAD_WORDS > 128u ? 256u : HEAD_WORDS > 64u ? 128u : HEAD_WORDS > 32u ? 64u : 32u;
+// Values: COLUMNS invocations share a line, WORDS words (pairs of values, F32: single ones) each; SLICES such sets take
+// turns at quads of keys.
+const uint LINE = KV_TYPE == KV_F32 ? HEAD : HEAD / 2u;
+const uint COLUMNS_WISHED = LINE > 128u ? 256u : LINE > 64u ? 128u : LINE > 32u ? 64u : 32u;
 const uint COLUMNS = COLUMNS_WISHED < GROUP ? COLUMNS_WISHED : GROUP;
-const uint WORDS = (HEAD_WORDS + COLUMNS - 1u) / COLUMNS;
+const uint WORDS = (LINE + COLUMNS - 1u) / COLUMNS;
 const uint SLICES = GROUP / COLUMNS;
 // Softmax: TEAM invocations share a query, TEAM_KEYS keys each.
 const uint TEAM = GROUP / VECTORS < 16u ? GROUP / VECTORS : 16u;
 const uint TEAM_KEYS = (PAGE + TEAM - 1u) / TEAM;
 
-const uint QUERY_QUADS = QUADS * (KV_TYPE == KV_F16 ? 2u : 1u);
+const uint QUERY_QUADS = QUADS * (KV_TYPE == KV_F32 ? 1u : 2u);
 const uint SCORES = VECTORS * PAGE * STORED;
 
 shared vec4 query[VECTORS * QUERY_QUADS]; // zeros behind HEAD
@@ -48,7 +51,7 @@ shared float scores[SCORES > 2u * GROUP ? SCORES : 2u * GROUP]; // [VECTORS][PAG
 shared float team_values[VECTORS * TEAM];
 shared float rescale[VECTORS]; // of what is summed already
 
-vec2 acc[VECTORS * WORDS]; // sums of weight x value: the two values of an F16 word, or x alone
+vec2 acc[VECTORS * WORDS]; // sums of weight x value: the two values of a word, or x alone
 
 void load_query(uint r, uint h, uint n_rows)
 {
@@ -71,6 +74,49 @@ uvec4 key_quad(uint line, uint quad)
     return words;
 }
 
+vec4 signed_bytes(uint v)
+{
+    int q = int(v);
+    return vec4(bitfieldExtract(q, 0, 8), bitfieldExtract(q, 8, 8), bitfieldExtract(q, 16, 8), q >> 24);
+}
+vec4 nibbles(uint v) { return vec4(v & 15u, v >> 8 & 15u, v >> 16 & 15u, v >> 24 & 15u) - 8.0; }
+
+// Values 8 c ... 8 c + 7 of a quantised key whose line is at word `line`.
+void key_values(uint line, uint c, out vec4 low, out vec4 high)
+{
+    uint block = c / 4u * BLOCK_HALFS, at = block + 1u + 4u * (KV_TYPE == KV_Q8_0 ? c % 4u : c % 2u), i = line + at / 2u;
+    uint first = k_words[i], middle = k_words[i + 1u], last = k_words[line + (at + 3u) / 2u];
+    uvec2 codes = uvec2(first, middle);
+    if (at % 2u == 1u) codes = uvec2(first >> 16 | middle << 16, middle >> 16 | last << 16);
+    float scale = half_to_float(k_words[line + block / 2u] >> 16u * (block % 2u));
+    if (KV_TYPE == KV_Q8_0) {
+        low = scale * signed_bytes(codes.x);
+        high = scale * signed_bytes(codes.y);
+    } else {
+        uint shift = c % 4u / 2u * 4u;
+        low = scale * nibbles(codes.x >> shift);
+        high = scale * nibbles(codes.y >> shift);
+    }
+}
+
+// Values 2 i and 2 i + 1 of a line of quantised values.
+vec2 value_pair(uint line, uint i)
+{
+    uint block = i / 16u * BLOCK_HALFS, at = block + 1u + i % (KV_TYPE == KV_Q8_0 ? 16u : 8u);
+    uint codes = v_words[line + at / 2u] >> 16u * (at % 2u), shift = i % 16u / 8u * 4u;
+    float scale = half_to_float(v_words[line + block / 2u] >> 16u * (block % 2u));
+    if (KV_TYPE == KV_Q8_0) return scale * vec2(bitfieldExtract(int(codes), 0, 8), bitfieldExtract(int(codes), 8, 8));
+    return scale * (vec2(codes >> shift & 15u, codes >> shift + 8u & 15u) - 8.0);
+}
+
+// Values of a word of a line that stand for one column.
+vec2 values_at(uint line, uint word)
+{
+    if (KV_BLOCKS) return value_pair(line, word);
+    uint bits = v_words[line + word];
+    return KV_TYPE == KV_F16 ? unpackHalf2x16(bits) : vec2(uintBitsToFloat(bits), 0.0);
+}
+
 // Parts of q . k of the keys first <= key < end of a page whose first line is at `page`.
 void add_scores(uint page, uint first, uint end)
 {
@@ -78,6 +124,18 @@ void add_scores(uint page, uint first, uint end)
     float sums[VECTORS * KEYS];
     for (uint i = 0u; i < VECTORS * KEYS; i++) sums[i] = 0.0;
     for (uint quad = lane; quad < QUADS; quad += LANES) {
+        if (KV_BLOCKS) {
+            for (uint n = 0u; n < KEYS; n++) {
+                uint at = key + n * KEY_STEP;
+                vec4 low = vec4(0.0), high = vec4(0.0);
+                if (at >= first && at < end) key_values(page + at * HEAD_WORDS, quad, low, high);
+                for (uint g = 0u; g < VECTORS; g++) {
+                    uint from = g * QUERY_QUADS + 2u * quad;
+                    sums[g * KEYS + n] += dot(query[from], low) + dot(query[from + 1u], high);
+                }
+            }
+            continue;
+        }
         uvec4 words[KEYS];
         for (uint n = 0u; n < KEYS; n++) {
             uint at = key + n * KEY_STEP;
@@ -150,10 +208,10 @@ void add_values(uint page, uint first, uint end)
         vec2 values[4u * WORDS];
         for (uint k = 0u; k < 4u; k++)
             for (uint n = 0u; n < WORDS; n++) {
-                uint at = column + n * COLUMNS, word = 0u;
-                if (key + k >= first && key + k < end && at < HEAD_WORDS)
-                    word = v_words[page + (key + k) * HEAD_WORDS + at];
-                values[k * WORDS + n] = KV_TYPE == KV_F16 ? unpackHalf2x16(word) : vec2(uintBitsToFloat(word), 0.0);
+                uint at = column + n * COLUMNS;
+                values[k * WORDS + n] = vec2(0.0);
+                if (key + k >= first && key + k < end && at < LINE)
+                    values[k * WORDS + n] = values_at(page + (key + k) * HEAD_WORDS, at);
             }
         for (uint g = 0u; g < VECTORS; g++)
             for (uint k = 0u; k < 4u; k++) {
@@ -173,13 +231,13 @@ float team_sum(uint g)
 
 void store(uint at, uint word, vec2 values, bool whole)
 {
-    uint i = KV_TYPE == KV_F16 ? at + 2u * word : at + word;
+    uint i = KV_TYPE == KV_F32 ? at + word : at + 2u * word;
     if (whole) {
         result[i] = values.x;
-        if (KV_TYPE == KV_F16) result[i + 1u] = values.y;
+        if (KV_TYPE != KV_F32) result[i + 1u] = values.y;
     } else {
         partials[i] = values.x;
-        if (KV_TYPE == KV_F16) partials[i + 1u] = values.y;
+        if (KV_TYPE != KV_F32) partials[i + 1u] = values.y;
     }
 }
 
@@ -207,7 +265,7 @@ void write_out(uint r, uint h, uint n_rows, float top, float sum)
             float l = team_sum(g);
             if (whole) values = l == 0.0 ? vec2(0.0) : values / l;
             uint word = column + n * COLUMNS;
-            if (tid < COLUMNS && word < HEAD_WORDS && row < n_rows) store(whole ? at : at + 4u, word, values, whole);
+            if (tid < COLUMNS && word < LINE && row < n_rows) store(whole ? at : at + 4u, word, values, whole);
         }
         if (!whole && tid == g * TEAM && row < n_rows) {
             partials[at] = top;

@@ -31,6 +31,7 @@ layout(push_constant) uniform push_block
 #include "common/kv.glsl"
 
 shared float x[HEAD];
+shared uint scales[(HEAD + 31u) / 32u]; // of a quantised line's blocks, as F16
 
 #define QUERY 0u
 #define KEY   1u
@@ -70,13 +71,58 @@ void rotate(uint r)
     }
 }
 
+// A block's largest magnitude by 127; or, so that it gets code -8, its element of largest magnitude by -8.
+void find_scales()
+{
+    for (uint b = gl_LocalInvocationIndex; b < HEAD / 32u; b += GROUP) {
+        uint most = 0u;
+        bool negative = false;
+        for (uint i = 32u * b; i < 32u * b + 32u; i++) most = max(most, floatBitsToUint(x[i]) & 0x7fffffffu);
+        for (uint i = 32u * b; i < 32u * b + 32u; i++) negative = negative || x[i] == -uintBitsToFloat(most);
+        float by = KV_TYPE == KV_Q8_0 ? 127.0 : negative ? 8.0 : -8.0;
+        scales[b] = halves_or_nan(uintBitsToFloat(most) / by, 0.0) & 0xffffu;
+    }
+}
+
+// The code of a value for a scale: 0 for a scale of 0, the lowest for NaN.
+uint code_of(uint i, float scale)
+{
+    float low = KV_TYPE == KV_Q8_0 ? -127.0 : -8.0, high = KV_TYPE == KV_Q8_0 ? 127.0 : 7.0;
+    if (scale == 0.0) return 0u;
+    float code = x[i] / scale;
+    code = code > low ? code : low;
+    return uint(int(roundEven(code < high ? code : high)));
+}
+
+// Half-word h of a quantised line.
+uint half_of_blocks(uint h)
+{
+    uint b = h / BLOCK_HALFS, n = h % BLOCK_HALFS;
+    if (n == 0u) return scales[b];
+    float scale = half_to_float(scales[b]);
+    uint i = 32u * b + 2u * (n - 1u);
+    if (KV_TYPE == KV_Q8_0) return (code_of(i, scale) & 255u) | (code_of(i + 1u, scale) & 255u) << 8;
+    uint low = (code_of(i, scale) + 8u) | (code_of(i + 1u, scale) + 8u) << 8;
+    return low | (code_of(i + 16u, scale) + 8u) << 4 | (code_of(i + 17u, scale) + 8u) << 12;
+}
+
+uint line_word(uint i)
+{
+    if (KV_BLOCKS) return half_of_blocks(2u * i) | half_of_blocks(2u * i + 1u) << 16;
+    return KV_TYPE == KV_F16 ? halves_or_nan(x[2u * i], x[2u * i + 1u]) : floatBitsToUint(x[i]);
+}
+
 // x as whole words to the row's position in the pages of K or V.
 void write_line(uint what, uint r, uint h)
 {
     uint position = STEP(push.position_at + r);
     uint line = page_words(STEP(push.table_at + r), position / PAGE, h) + position % PAGE * HEAD_WORDS;
+    if (KV_BLOCKS) {
+        find_scales();
+        barrier();
+    }
     for (uint i = gl_LocalInvocationIndex; i < HEAD_WORDS; i += GROUP) {
-        uint word = KV_TYPE == KV_F16 ? halves_or_nan(x[2u * i], x[2u * i + 1u]) : floatBitsToUint(x[i]);
+        uint word = line_word(i);
         if (what == KEY)
             k_words[push.off[8] + line + i] = word;
         else

@@ -13,7 +13,7 @@ layout(push_constant) uniform push_block
 {
     PUSH_HEAD;
     uint count_at, width, x_stride, y_stride;
-    float eps;
+    float eps, scale;
 } push;
 
 // A row a workgroup.
@@ -24,7 +24,7 @@ void main()
     uint x_at = push.off[1] + r * push.x_stride, y_at = push.off[3] + r * push.y_stride;
     float squares = 0.0;
     for (uint i = gl_LocalInvocationIndex; i < push.width; i += GROUP) squares += x[x_at + i] * x[x_at + i];
-    float scale = inversesqrt(reduce_sum(squares) / float(push.width) + push.eps);
+    float scale = inversesqrt(reduce_sum(squares) / float(push.width) + push.eps) * push.scale;
     for (uint i = gl_LocalInvocationIndex; i < push.width; i += GROUP) {
         float value = x[x_at + i] * scale;
         if (HAS_W != 0u) value *= w[push.off[2] + i];

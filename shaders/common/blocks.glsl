@@ -8,7 +8,7 @@
  *     float unit_scale(w, g), unit_offset(w, g)
  * A unit has GROUPS scales: fours 0 … FOURS/GROUPS - 1 share the first. Formats without offset leave out HAS_OFFSET.
  * Float formats (HAS_ELEMENTS) also have element(matrix, row, i), for rows that are no whole number of units.
- * IQ formats (HAS_VALUES) need load_values() and a barrier first. scale × code is exact in float, so a weight is
+ * IQ formats and MXFP4 (HAS_VALUES) need load_values() and a barrier first. scale × code is exact in float, so a weight is
  * rounded once. */
 
 float low_half(uint v) { return unpackHalf2x16(v).x; }
@@ -32,18 +32,38 @@ uvec2 two_words_at(uint matrix, uint at)
     return (at & 1u) == 0u ? uvec2(low, middle) : uvec2(low >> 16 | middle << 16, middle >> 16 | high << 16);
 }
 
-#if defined(FORMAT_IQ4_NL) || defined(FORMAT_IQ4_XS)
+#if defined(FORMAT_IQ4_NL) || defined(FORMAT_IQ4_XS) || defined(FORMAT_MXFP4)
 #define HAS_VALUES
-shared float iq4_values[16];
+shared float nibble_values[16];
 void load_values(uint thread)
 {
+#if defined(FORMAT_MXFP4)
+    const uint packed[4] = uint[](0x03020100u, 0x0c080604u, 0xfdfeff00u, 0xf4f8fafcu);
+#else
     const uint packed[4] = uint[](0xbfad9881u, 0xf6eaddcfu, 0x26190d01u, 0x71594535u);
-    if (thread < 16u) iq4_values[thread] = float(bitfieldExtract(int(packed[thread >> 2]), int(thread & 3u) * 8, 8));
+#endif
+    if (thread < 16u) nibble_values[thread] = float(bitfieldExtract(int(packed[thread >> 2]), int(thread & 3u) * 8, 8));
 }
-vec4 iq4(uint v)
+vec4 values_of(uint v)
 {
-    return vec4(iq4_values[v & 15u], iq4_values[v >> 8 & 15u], iq4_values[v >> 16 & 15u], iq4_values[v >> 24]);
+    return vec4(nibble_values[v & 15u], nibble_values[v >> 8 & 15u], nibble_values[v >> 16 & 15u], nibble_values[v >> 24]);
 }
+#elif defined(FORMAT_IQ3_XXS) || defined(FORMAT_IQ3_S)
+#define HAS_VALUES
+#include "grids.glsl"
+shared uint grid[grid_words.length()];
+void load_values(uint thread)
+{
+    for (uint i = thread; i < grid_words.length(); i += GROUP) grid[i] = grid_words[i];
+}
+/* The four codes of 3 bits of a grid's entry. */
+vec4 grid_codes(uint entry)
+{
+    uint v = grid[entry >> 1] >> 16u * (entry & 1u);
+    return vec4(v & 7u, v >> 3 & 7u, v >> 6 & 7u, v >> 9 & 7u);
+}
+/* 1, or -1 where the bit is set. */
+vec4 signs_of(uint bits) { return 1.0 - 2.0 * vec4(bits & 1u, bits >> 1 & 1u, bits >> 2 & 1u, bits >> 3 & 1u); }
 #endif
 
 #if defined(FORMAT_Q4_0) || defined(FORMAT_Q4_1) || defined(FORMAT_Q5_0) || defined(FORMAT_Q5_1) || \
@@ -86,7 +106,7 @@ unit load_unit(uint matrix, uint row, uint u)
 uint unit_at(uint u, uint i) { return 32u * (u >> 2) + 4u * (u & 3u) + 16u * i; }
 float unit_scale(unit w, uint g) { return w.scale; }
 #if defined(FORMAT_IQ4_NL)
-vec4 unit_codes(unit w, uint i) { return iq4(nibbles(w.q, i)); }
+vec4 unit_codes(unit w, uint i) { return values_of(nibbles(w.q, i)); }
 #else
 #define HAS_OFFSET
 float unit_offset(unit w, uint g) { return w.offset; }
@@ -245,7 +265,76 @@ unit load_unit(uint matrix, uint row, uint u)
 }
 uint unit_at(uint u, uint i) { return 32u * (u >> 2) + 4u * (u & 3u) + 16u * i; }
 float unit_scale(unit w, uint g) { return w.scale; }
-vec4 unit_codes(unit w, uint i) { return iq4(nibbles(w.q, i)); }
+vec4 unit_codes(unit w, uint i) { return values_of(nibbles(w.q, i)); }
+
+#elif defined(FORMAT_MXFP4)
+/* Blocks of 32 in 17 bytes: the scale's exponent, nibbles. A unit is four bytes of nibbles: four low, four high. */
+#define FOURS  2
+#define GROUPS 1
+struct unit {
+    float scale;
+    uint q;
+};
+unit load_unit(uint matrix, uint row, uint u)
+{
+    unit w;
+    uint at = 2u * row + 17u * (u >> 2), e = word(matrix, at >> 2) >> 8u * (at & 3u) & 255u;
+    w.scale = uintBitsToFloat(e < 2u ? 0x200000u << e : e - 1u << 23);
+    at += 1u + 4u * (u & 3u);
+    uint shift = 8u * (at & 3u), low = word(matrix, at >> 2), high = word(matrix, at + 3u >> 2);
+    w.q = shift == 0u ? low : low >> shift | high << 32u - shift;
+    return w;
+}
+uint unit_at(uint u, uint i) { return 32u * (u >> 2) + 4u * (u & 3u) + 16u * i; }
+float unit_scale(unit w, uint g) { return w.scale; }
+vec4 unit_codes(unit w, uint i) { return values_of(nibbles(w.q, i)); }
+
+#elif defined(FORMAT_IQ3_XXS) || defined(FORMAT_IQ3_S)
+/* Blocks of 256. A unit is a word of four grid entries, four elements each. */
+#define FOURS  4
+#define GROUPS 1
+struct unit {
+    float scale;
+    uint q, high, signs; /* high: bits 0 … 3, the ninth of the entries; signs: bits 0 … 15 */
+};
+uint unit_at(uint u, uint i) { return 16u * u + 4u * i; }
+float unit_scale(unit w, uint g) { return w.scale; }
+#if defined(FORMAT_IQ3_S)
+unit load_unit(uint matrix, uint row, uint u)
+{
+    unit w;
+    uint at = row + 55u * (u >> 4), v = u & 15u;
+    uint scale = half_at(matrix, at + 53u + (v >> 3)) >> 4u * (v >> 1 & 3u) & 15u;
+    w.scale = low_half(half_at(matrix, at)) * float(1u + 2u * scale);
+    w.q = word_at(matrix, at + 1u + 2u * v);
+    w.high = half_at(matrix, at + 33u + (v >> 2)) >> 4u * (v & 3u) & 15u;
+    w.signs = half_at(matrix, at + 37u + v);
+    return w;
+}
+vec4 unit_codes(unit w, uint i)
+{
+    uint entry = (w.q >> 8u * i & 255u) | (w.high >> i & 1u) << 8;
+    return (1.0 + 2.0 * grid_codes(entry)) * signs_of(w.signs >> 4u * i);
+}
+#else
+/* Seven signs as stored, and an eighth that makes their number even. */
+uint even_signs(uint v) { return v | (uint(bitCount(v)) & 1u) << 7; }
+unit load_unit(uint matrix, uint row, uint u)
+{
+    unit w;
+    uint at = row + 49u * (u >> 4), v = u & 15u, rest = word_at(matrix, at + 33u + 2u * (v >> 1)), l = 14u * (v & 1u);
+    w.scale = low_half(half_at(matrix, at)) * (0.5 + float(rest >> 28)) * 0.5;
+    w.q = word_at(matrix, at + 1u + 2u * v);
+    w.high = 0u;
+    w.signs = even_signs(rest >> l & 127u) | even_signs(rest >> l + 7u & 127u) << 8;
+    return w;
+}
+vec4 unit_codes(unit w, uint i)
+{
+    vec4 codes = grid_codes(w.q >> 8u * i & 255u);
+    return (4.0 + 8.0 * codes + 2.0 * step(6.5, codes)) * signs_of(w.signs >> 4u * i);
+}
+#endif
 
 #else
 /* F16, BF16, F32: eight elements. */

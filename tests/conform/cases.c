@@ -21,7 +21,7 @@ enum { V_NORM = 1, V_FROM_K = 2 };              /* HEADS, bits; positions 0: onl
 enum { CAUSAL = 0, SPAN = 1, ONLY_WANTED = 2 }; /* ATTENTION: a span sees ahead */
 enum { NO_CAP = 0, CAP = 1, PICKS = 2 };        /* HEAD: PICKS takes the wanted rows itself */
 enum { IN_MEMORY = 0, FROM_FILE = 1 };          /* EMBED, PLE_ROWS */
-enum { FUSED = 0, APART = 1 };                  /* EXPERTS */
+enum { FUSED = 0, APART = 1, MIXED = 2 };       /* EXPERTS: MIXED is APART, up in F16 */
 enum { BARE = 0, FACTORS = 1, WITH_NEXT = 2 };  /* NORM, ROPE, NORM_ADD: bits */
 
 #define OP(k, t, r) .kind = GM_OP_##k, .type = t, .rows = r
@@ -67,7 +67,10 @@ static const op_case table[] = {
     MATRIX(GM_Q6_K),
     MATRIX(GM_IQ4_XS),
     MATRIX(GM_IQ2_XXS), /* not packed by us: random bits */
+    MATRIX(GM_IQ3_XXS),
     MATRIX(GM_IQ3_S),
+    MATRIX(GM_MXFP4),
+    SMALL_BLOCK(GM_MXFP4),
     { OP(MATMUL, GM_F32, 1), .n_in = 2112, .n_out = { 2051 } },
     { OP(MATMUL, GM_Q8_0, 1), .n_in = 2112, .n_out = { 2051 }, .variant = GEGLU },
     { OP(MATMUL, GM_Q4_0, 2), .n_in = 2112, .n_out = { 2051 } },
@@ -83,6 +86,8 @@ static const op_case table[] = {
     { OP(EMBED, GM_F32, 1), .n_in = 33 },
     { OP(PLE_ROWS, GM_Q5_0, 3), .n_in = 1024 },
     { OP(PLE_ROWS, GM_Q6_K, 5), .n_in = 512, .variant = FROM_FILE },
+    { OP(EMBED, GM_IQ3_S, 2), .n_in = 1280 },
+    { OP(EMBED, GM_MXFP4, 3), .n_in = 192 },
     { OP(ROPE, GM_F32, 65), .n_in = 256 },
     { OP(ROPE, GM_F32, 3), .n_in = 512, .variant = FACTORS },
     { OP(ROPE, GM_F32, 1), .n_in = 2 },
@@ -101,6 +106,9 @@ static const op_case table[] = {
     { OP(HEADS, GM_F16, 5), .n_head = 2, .n_kv = 2, .head = 512, .positions = 66, .variant = V_FROM_K | V_NORM },
     { OP(HEADS, GM_Q8_0, 3), .n_head = 1, .n_kv = 1, .head = 128, .positions = 65 },
     { OP(HEADS, GM_Q4_0, 2), .n_head = 1, .n_kv = 1, .head = 64, .positions = 65, .variant = V_NORM },
+    { OP(HEADS, GM_Q8_0, 65), .n_head = 4, .n_kv = 2, .head = 64, .positions = 130, .variant = V_NORM },
+    { OP(HEADS, GM_Q8_0, 2), .n_head = 1, .n_kv = 3, .head = 96, .positions = 3 },
+    { OP(HEADS, GM_Q4_0, 5), .n_head = 2, .n_kv = 2, .head = 512, .positions = 66, .variant = V_FROM_K | V_NORM },
     { OP(HEADS, GM_F16, 7), .n_head = 3, .n_kv = 1, .head = 128 },
     { OP(ATTENTION, GM_F32, 1), .n_head = 1, .n_kv = 1, .head = 64, .positions = 1 },
     { OP(ATTENTION, GM_F32, 5), .n_head = 4, .n_kv = 1, .head = 256, .positions = 200 },
@@ -114,6 +122,11 @@ static const op_case table[] = {
       .variant = ONLY_WANTED },
     { OP(ATTENTION, GM_Q8_0, 3), .n_head = 2, .n_kv = 1, .head = 128, .positions = 150 },
     { OP(ATTENTION, GM_Q4_0, 64), .n_head = 2, .n_kv = 1, .head = 64, .positions = 100, .window = 33 },
+    { OP(ATTENTION, GM_Q8_0, 65), .n_head = 4, .n_kv = 2, .head = 64, .positions = 131 },
+    { OP(ATTENTION, GM_Q8_0, 1), .n_head = 8, .n_kv = 1, .head = 512, .positions = 513 },
+    { OP(ATTENTION, GM_Q8_0, 2), .n_head = 2, .n_kv = 1, .head = 96, .positions = 70 },
+    { OP(ATTENTION, GM_Q4_0, 5), .n_head = 4, .n_kv = 1, .head = 256, .positions = 200 },
+    { OP(ATTENTION, GM_Q4_0, 1), .n_head = 2, .n_kv = 2, .head = 128, .positions = 1300, .window = 1100 },
     { OP(ROUTER, GM_F32, 3), .n_in = 256, .n_out = { 0, 128, 8 } },
     { OP(ROUTER, GM_F32, 65), .n_in = 64, .n_out = { 0, 7, 2 } },
     { OP(ROUTER, GM_Q8_0, 1), .n_in = 64, .n_out = { 0, 17, 17 } },
@@ -122,6 +135,10 @@ static const op_case table[] = {
     { OP(EXPERTS, GM_F32, 5), .n_in = 33, .n_out = { 7, 9, 3 } },
     { OP(EXPERTS, GM_Q4_K, 3), .n_in = 256, .n_out = { 256, 4, 2 } },
     { OP(EXPERTS, GM_F16, 64), .n_in = 48, .n_out = { 40, 3, 1 }, .variant = APART },
+    { OP(EXPERTS, GM_Q8_0, 3), .n_in = 96, .n_out = { 64, 7, 3 }, .variant = MIXED },
+    { OP(EXPERTS, GM_BF16, 2), .n_in = 72, .n_out = { 19, 5, 5 } },
+    { OP(EXPERTS, GM_IQ3_S, 2), .n_in = 256, .n_out = { 256, 3, 2 }, .variant = APART },
+    { OP(EXPERTS, GM_MXFP4, 9), .n_in = 64, .n_out = { 128, 6, 2 } },
 };
 
 uint32_t cases_count(void) { return GM_COUNT(table); }
@@ -262,10 +279,10 @@ static void make_moe(const op_case *c, scene *s)
             to[u] = (float)((r * 3 + n_used - u) % n_expert);
             to[n_used + u] = 0.1f + (float)u;
         }
-    scene_weight(s, 0, c->type, c->n_in, c->variant == APART ? n_ff : 2 * n_ff, n_expert);
+    scene_weight(s, 0, c->type, c->n_in, c->variant == FUSED ? 2 * n_ff : n_ff, n_expert);
     /* A quantised row is whole blocks: down comes in a type that fits n_ff. */
     scene_weight(s, 1, n_ff % gm_format_of(c->type)->block ? GM_F32 : c->type, n_ff, c->n_in, n_expert);
-    if (c->variant == APART) scene_weight(s, 2, c->type, c->n_in, n_ff, n_expert);
+    if (c->variant != FUSED) scene_weight(s, 2, c->variant == MIXED ? GM_F16 : c->type, c->n_in, n_ff, n_expert);
     scene_output(s, 0, c->n_in);
 }
 

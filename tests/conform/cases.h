@@ -7,8 +7,9 @@
 uint32_t cases_count(void);
 /* Builds case i; what it is called stays valid until the next. */
 const char *cases_make(uint32_t i, scene *s);
-/* Every case against the naive results. A case the backend refuses is skipped, and said so. */
-void cases_check(gm_backend *be, precision p);
+/* Every case (`only` not NULL: those whose name has it) against the naive results. A case the backend refuses is skipped,
+ * and said so. */
+void cases_check(gm_backend *be, precision p, const char *only);
 /* Every case the same bit by bit: on each of the backends, in one step, in odd pieces, row by row. */
 void cases_check_bits(gm_backend *const *backends, uint32_t n);
 

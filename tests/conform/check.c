@@ -127,12 +127,16 @@ static void check_case(const char *name, const scene *s, precision p, const resu
     if (s->op.kind == GM_OP_HEAD) check_results(name, s, p, r);
 }
 
-void cases_check(gm_backend *be, precision p)
+void cases_check(gm_backend *be, precision p, const char *only)
 {
     double by_kind[GM_OP_LIMIT] = { 0 };
     for (uint32_t i = 0; i < cases_count(); i++) {
         scene s;
         const char *name = cases_make(i, &s);
+        if (only && !gm_text_contains(name, only)) {
+            scene_free_all();
+            continue;
+        }
         gm_program program = { .ops = &s.op, .n_ops = 1, .weights = s.shapes, .n_weights = 4, .kv = &s.kv, .n_kv = 1 };
         const char *why = be->fns->refuses ? be->fns->refuses(be, &program, &s.op) : NULL;
         if (why) {

@@ -56,7 +56,7 @@ static void reference(void **state)
 {
     (void)state;
     device d = open_device(2, 0, true);
-    cases_check(d.be, of_reference);
+    cases_check(d.be, of_reference, NULL);
     close_device(&d);
 }
 
@@ -69,7 +69,7 @@ static void production_levels(void **state)
         gm_kernels k;
         gm_kernels_pick(&k, levels[i].features);
         print_message("level %s (kernels: %s)\n", levels[i].name, k.level);
-        cases_check(d.be, of_production);
+        cases_check(d.be, of_production, NULL);
         close_device(&d);
     }
 }

@@ -55,14 +55,18 @@ void scene_init(scene *s, gm_op_kind kind, uint32_t n_rows, uint64_t seed)
     }
 }
 
-/* Random bits for a type that cannot be packed (IQ…: a block begins with its f16 scale), but for the scale, which makes
- * values of deviation about 1 / sqrt(n_in). */
+/* Random bits for a type that cannot be packed, but for the scale, which makes values of deviation about 1 / sqrt(n_in):
+ * a block begins with it, as f16 (IQ…) or as an exponent (MXFP4). */
 static void random_blocks(scene *s, const gm_format *f, uint8_t *block, uint64_t count, uint32_t n_in)
 {
     float values[256];
     for (uint64_t i = 0; i < count * f->block_bytes; i++) block[i] = (uint8_t)scene_random(s);
     for (uint64_t b = 0; b < count; b++, block += f->block_bytes) {
         float d = 1;
+        if (f->type == GM_MXFP4) {
+            block[0] = (uint8_t)(126 - ilogb(sqrt((double)n_in)));
+            continue;
+        }
         for (int pass = 0; pass < 2; pass++) {
             uint16_t half = gm_f16_from_f32(d);
             memcpy(block, &half, 2);

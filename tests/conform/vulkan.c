@@ -11,6 +11,7 @@
 static const precision of_kernels = { .packs = false, .slack = 8, .coarse_angles = true };
 
 static bool something_skipped;
+static const char *chosen; /* part of the names of the cases to run; NULL: all */
 
 static void every_device(void **state)
 {
@@ -23,7 +24,7 @@ static void every_device(void **state)
         gemma_device_info info = { .size = sizeof info };
         devices[i]->fns->describe(devices[i], &info);
         print_message("%s: %s%s%s\n", info.id, info.name, info.usable ? "" : ": ", info.reason);
-        if (info.usable) cases_check(devices[i], of_kernels);
+        if (info.usable) cases_check(devices[i], of_kernels, chosen);
         n_checked += info.usable;
     }
     for (uint32_t i = 0; i < n; i++) gm_backend_destroy(devices[i]);
@@ -48,8 +49,10 @@ static int nothing_left(void **state)
     return 0;
 }
 
-int main(void)
+/* With an argument: only the cases whose name has it. */
+int main(int argc, char **argv)
 {
+    chosen = argc > 1 ? argv[1] : NULL;
     const struct CMUnitTest tests[] = { cmocka_unit_test(every_device) };
     int n_failed = cmocka_run_group_tests(tests, setup, nothing_left);
     return n_failed ? n_failed : something_skipped ? 77 : 0;

@@ -17,11 +17,12 @@
 #define GM_VK_NO_TOKEN   UINT32_MAX
 
 typedef enum gm_vk_grid {
-    GM_VK_GRID_ITEMS,  /* x: items, y: rows */
-    GM_VK_GRID_ROWS,   /* x: rows */
-    GM_VK_GRID_MATRIX, /* x folded: items = matrix rows, z: columns */
-    GM_VK_GRID_SPLITS, /* x: items, y: splits, z: rows */
-    GM_VK_GRID_MERGE,  /* as ITEMS, where there is more than one split */
+    GM_VK_GRID_ITEMS,   /* x: items, y: rows */
+    GM_VK_GRID_ROWS,    /* x: rows */
+    GM_VK_GRID_MATRIX,  /* x folded: items = matrix rows, z: columns */
+    GM_VK_GRID_SPLITS,  /* x: items, y: splits, z: rows */
+    GM_VK_GRID_MERGE,   /* as ITEMS, where there is more than one split */
+    GM_VK_GRID_EXPERTS, /* x folded: items = matrix rows, z: rows × groups; many rows in several dispatches */
 } gm_vk_grid;
 
 /* Of which rows a call has its number: all, the wanted ones, or those of one group of eight wanted ones. */
@@ -43,10 +44,10 @@ typedef struct gm_vk_call {
     uint32_t push[GM_VK_PUSH_WORDS];
     uint32_t grid, domain, items;
     uint32_t phase;       /* calls of one phase need no barrier between them */
-    uint32_t first_word;  /* GROUP: the push constant for the group's first row; 0: none */
+    uint32_t first_word;  /* GROUP, EXPERTS: the push constant for the dispatch's first row; 0: none */
     uint32_t row_words;   /* GROUP: binding 2 starts so many words later per row */
     uint32_t splits_word; /* SPLITS, MERGE: the push constant for the number of splits */
-    uint32_t groups;      /* SPLITS, MERGE: workgroups per row and split */
+    uint32_t groups;      /* SPLITS, MERGE: workgroups per row and split; EXPERTS: places of a row */
     uint32_t many_rows;   /* SPLITS: rows of a workgroup where nothing is split */
     bool for_hidden;      /* only where a row wants its hidden state */
     uint64_t work;        /* multiplications per row */
@@ -54,7 +55,7 @@ typedef struct gm_vk_call {
 
 /* Byte offsets behind workspace_offset. */
 typedef struct gm_vk_work {
-    uint64_t step, turns, suppressed, x, z, lists, sums, partial, gate, total_bytes;
+    uint64_t step, turns, suppressed, x, z, lists, sums, partial, gate, up, total_bytes;
     uint64_t constants_bytes; /* of turns and suppressed together */
 } gm_vk_work;
 
@@ -113,6 +114,8 @@ uint64_t gm_vk_workspace_bytes(const gm_backend *be, const gm_program *p, const 
 gm_vk_work gm_vk_work_of(const gm_vk *vk, const gm_program *p, const gm_step_limits *limits);
 /* The module for a kernel and a format (NULL: none), or NULL. */
 const gm_spirv *gm_vk_kernel(const char *kernel, const gm_format *format);
+/* EXPERTS: gate and up are of different formats. */
+bool gm_vk_gated_apart(const gm_program *p, const gm_op *op);
 /* Query heads that a workgroup of attention serves; how many rows of many; the splits of a row's positions. */
 uint32_t gm_vk_attention_heads(const gm_op *op);
 uint32_t gm_vk_attention_rows(const gm_vk_caps *caps, const gm_op *op);
@@ -160,11 +163,21 @@ static inline gm_vk_domain gm_vk_domain_of(const gm_op *op)
     return op->rows == GM_ROWS_WANTED ? GM_VK_WANTED : GM_VK_ALL;
 }
 
-/* ---- ops.c, products.c: calls of an op ---- */
+/* ---- ops.c, products.c, experts.c: calls of an op ---- */
 void gm_vk_emit(gm_vk_compiler *c, const gm_op *op);
 void gm_vk_emit_table_rows(gm_vk_compiler *c, const gm_op *op);
+/* Rows [first, first + n) of a matrix; X (2), Y (3) and what else is bound by the caller. */
+gm_vk_call *gm_vk_add_product(gm_vk_compiler *c, int32_t w, uint64_t first, uint64_t n, gm_vk_domain domain,
+                              uint32_t epilogue);
+void gm_vk_bind_vector(gm_vk_compiler *c, gm_vk_call *call, uint32_t binding, int32_t w); /* where w is one */
+static inline uint32_t gm_vk_halves(const gm_weight_shape *s)                             /* half-words of a row */
+{
+    return (uint32_t)(gm_row_bytes(s->format, s->n_in) / 2);
+}
 void gm_vk_emit_matmul(gm_vk_compiler *c, const gm_op *op);
 void gm_vk_emit_head(gm_vk_compiler *c, const gm_op *op);
+void gm_vk_emit_router(gm_vk_compiler *c, const gm_op *op);
+void gm_vk_emit_experts(gm_vk_compiler *c, const gm_op *op);
 
 /* ---- record.c ---- */
 /* The recording for a step of so many rows, made if there is none. */

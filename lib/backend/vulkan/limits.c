@@ -56,8 +56,13 @@ static uint64_t partial_bytes(const gm_vk *vk, const gm_op *op, uint32_t max_row
 
 /* ---- workspace ---- */
 
+bool gm_vk_gated_apart(const gm_program *p, const gm_op *op)
+{
+    return op->w[2] >= 0 && p->weights[op->w[0]].format != p->weights[op->w[2]].format;
+}
+
 typedef struct wants {
-    uint64_t turns, x, z, lists, sums, partial, gate;
+    uint64_t turns, x, z, lists, sums, partial, gate, up;
 } wants;
 
 static void add_wants(const gm_vk *vk, const gm_program *p, const gm_op *op, wants *w)
@@ -69,6 +74,16 @@ static void add_wants(const gm_vk *vk, const gm_program *p, const gm_op *op, wan
         const gm_weight_shape *gate = &p->weights[op->w[0]], *up = &p->weights[op->w[1]];
         if (gate->format != up->format)
             w->gate = gm_max_u64(w->gate, (uint64_t)p->max_rows * gate->n_out * sizeof(float));
+    }
+    if (op->kind == GM_OP_ROUTER) {
+        uint32_t width = p->weights[op->w[0]].n_in;
+        w->x = gm_max_u64(w->x, (uint64_t)p->max_rows * width * sizeof(float));
+        w->gate = gm_max_u64(w->gate, (uint64_t)p->max_rows * op->n_expert * sizeof(float));
+    }
+    if (op->kind == GM_OP_EXPERTS) {
+        uint64_t n_bytes = (uint64_t)p->max_rows * op->n_used * op->n_ff * sizeof(float);
+        w->gate = gm_max_u64(w->gate, n_bytes);
+        if (gm_vk_gated_apart(p, op)) w->up = gm_max_u64(w->up, n_bytes);
     }
     if (op->kind != GM_OP_HEAD) return;
     uint64_t n_chunks = gm_div_up(op->n_vocab, GM_VK_CHUNK);
@@ -111,6 +126,7 @@ gm_vk_work gm_vk_work_of(const gm_vk *vk, const gm_program *p, const gm_step_lim
     work.sums = take(&at, w.sums);
     work.partial = take(&at, w.partial);
     work.gate = take(&at, w.gate);
+    work.up = take(&at, w.up);
     work.total_bytes = at;
     return work;
 }
@@ -121,6 +137,8 @@ uint64_t gm_vk_workspace_bytes(const gm_backend *be, const gm_program *p, const 
 }
 
 /* ---- what is refused ---- */
+
+#define NOT_F32 "a norm or scale that is not F32 is not supported"
 
 static const char *refuse_kernel(const char *kernel)
 {
@@ -136,9 +154,13 @@ static bool has(const gm_program *p, const gm_op *op, unsigned i)
 
 static const char *refuse_matrices(const gm_program *p, const gm_op *op, const char *kernel, unsigned n)
 {
-    for (unsigned i = 0; i < n; i++)
-        if (has(p, op, i) && !gm_vk_kernel(kernel, p->weights[op->w[i]].format))
-            return "a weight of this type on a Vulkan device is not supported";
+    for (unsigned i = 0; i < n; i++) {
+        const gm_weight_shape *s = has(p, op, i) ? &p->weights[op->w[i]] : NULL;
+        if (!s) continue;
+        if (!gm_vk_kernel(kernel, s->format)) return "a weight of this type on a Vulkan device is not supported";
+        if (gm_row_bytes(s->format, s->n_in) % 2)
+            return "a weight whose rows have an odd number of bytes on a Vulkan device is not supported";
+    }
     return NULL;
 }
 
@@ -151,8 +173,7 @@ static const char *refuse_product(const gm_program *p, const gm_op *op, unsigned
 static const char *refuse_vectors(const gm_program *p, const gm_op *op, unsigned n)
 {
     for (unsigned i = 0; i < n; i++)
-        if (has(p, op, i) && p->weights[op->w[i]].format->type != GM_F32)
-            return "a norm or scale that is not F32 is not supported";
+        if (has(p, op, i) && p->weights[op->w[i]].format->type != GM_F32) return NOT_F32;
     return NULL;
 }
 
@@ -161,7 +182,19 @@ static const char *refuse_kv(const gm_program *p, const gm_op *op)
     if (op->head > HEAD_MAX || op->head % 2) return "a head of more than 512 values or an odd number is not supported";
     if (op->kv < 0) return NULL;
     gm_type type = p->kv[op->kv].format->type;
-    return type == GM_F16 || type == GM_F32 ? NULL : "a KV cache of this type on a Vulkan device is not supported";
+    if (type == GM_F16 || type == GM_F32) return NULL;
+    if (type != GM_Q8_0 && type != GM_Q4_0) return "a KV cache of this type on a Vulkan device is not supported";
+    return op->head % 64 ? "a quantised KV cache with heads of no multiple of 64 values is not supported" : NULL;
+}
+
+static const char *refuse_router(const gm_program *p, const gm_op *op)
+{
+    const char *why = refuse_kernel("route");
+    if (!why) why = refuse_kernel("norm");
+    if (!why) why = refuse_product(p, op, 1);
+    for (unsigned i = 1; i <= 2 && !why; i++)
+        if (has(p, op, i) && p->weights[op->w[i]].format->type != GM_F32) why = NOT_F32;
+    return why;
 }
 
 static const char *refuse_head(const gm_program *p, const gm_op *op)
@@ -181,6 +214,8 @@ const char *gm_vk_refuses(const gm_backend *be, const gm_program *p, const gm_op
     case GM_OP_PLE_ROWS: return refuse_matrices(p, op, "embed", 1);
     case GM_OP_MATMUL: return refuse_product(p, op, op->n_weights);
     case GM_OP_HEAD: return refuse_head(p, op);
+    case GM_OP_ROUTER: return refuse_router(p, op);
+    case GM_OP_EXPERTS: return refuse_matrices(p, op, "expert", 3);
     case GM_OP_ROPE: why = refuse_kernel("rope"); break;
     case GM_OP_NORM: why = refuse_kernel("norm"); break;
     case GM_OP_NORM_ADD: why = refuse_kernel("norm_add"); break;

@@ -7,7 +7,7 @@
 #define ATTENTION_GROUP 128
 
 /* A vector of floats where an op has one. */
-static void bind_vector(gm_vk_compiler *c, gm_vk_call *call, uint32_t binding, int32_t w)
+void gm_vk_bind_vector(gm_vk_compiler *c, gm_vk_call *call, uint32_t binding, int32_t w)
 {
     if (w >= 0) gm_vk_bind_weight(c, call, binding, w, 0, 1);
 }
@@ -18,12 +18,13 @@ static void norm(gm_vk_compiler *c, const gm_op *op)
     call->grid = GM_VK_GRID_ROWS;
     call->spec[1] = op->w[0] >= 0;
     gm_vk_bind_slot(c, call, 1, op->in[0], false);
-    bind_vector(c, call, 2, op->w[0]);
+    gm_vk_bind_vector(c, call, 2, op->w[0]);
     gm_vk_bind_slot(c, call, 3, op->out[0], true);
     call->push[11] = op->width;
     call->push[12] = gm_vk_width(c, op->in[0]);
     call->push[13] = gm_vk_width(c, op->out[0]);
     call->push[14] = gm_f32_bits(op->eps);
+    call->push[15] = gm_f32_bits(1);
 }
 
 static void norm_add(gm_vk_compiler *c, const gm_op *op)
@@ -35,9 +36,9 @@ static void norm_add(gm_vk_compiler *c, const gm_op *op)
         (op->w[0] >= 0 ? 1u : 0) | (op->w[1] >= 0 ? 2u : 0) | (next ? 4u : 0) | (next && op->w[2] >= 0 ? 8u : 0);
     gm_vk_bind_slot(c, call, 1, op->in[0], false);
     gm_vk_bind_slot(c, call, 2, op->in[1], false);
-    bind_vector(c, call, 3, op->w[0]);
-    bind_vector(c, call, 4, op->w[1]);
-    bind_vector(c, call, 5, op->w[2]);
+    gm_vk_bind_vector(c, call, 3, op->w[0]);
+    gm_vk_bind_vector(c, call, 4, op->w[1]);
+    gm_vk_bind_vector(c, call, 5, op->w[2]);
     gm_vk_bind_slot(c, call, 6, op->out[0], true);
     if (next) gm_vk_bind_slot(c, call, 7, op->out[1], true);
     call->push[11] = op->width;
@@ -56,7 +57,7 @@ static void ple_mix(gm_vk_compiler *c, const gm_op *op)
     gm_vk_bind_slot(c, call, 1, op->in[0], false);
     gm_vk_bind_slot(c, call, 2, op->in[1], false);
     gm_vk_bind_slot(c, call, 3, op->out[0], true);
-    bind_vector(c, call, 4, op->w[0]);
+    gm_vk_bind_vector(c, call, 4, op->w[0]);
     call->push[11] = op->slice;
     call->push[12] = gm_vk_width(c, op->in[0]);
     call->push[13] = gm_vk_width(c, op->in[1]);
@@ -132,8 +133,8 @@ static void heads(gm_vk_compiler *c, const gm_op *op)
     if (kv) gm_vk_bind_slot(c, call, 2, op->in[1], false);
     if (kv) gm_vk_bind_slot(c, call, 3, v, false);
     gm_vk_bind_slot(c, call, 4, op->in[3], false);
-    bind_vector(c, call, 5, op->w[0]);
-    bind_vector(c, call, 6, op->w[1]);
+    gm_vk_bind_vector(c, call, 5, op->w[0]);
+    gm_vk_bind_vector(c, call, 6, op->w[1]);
     if (q) gm_vk_bind_slot(c, call, 7, op->out[0], true);
     if (kv) bind_pages(c, call, 8, 9, op, true);
     call->push[11] = c->at.position;
@@ -216,6 +217,8 @@ void gm_vk_emit(gm_vk_compiler *c, const gm_op *op)
     case GM_OP_ROWS: rows(c, op); break;
     case GM_OP_HEAD: gm_vk_emit_head(c, op); break;
     case GM_OP_PLE_MIX: ple_mix(c, op); break;
+    case GM_OP_ROUTER: gm_vk_emit_router(c, op); break;
+    case GM_OP_EXPERTS: gm_vk_emit_experts(c, op); break;
     default:
         if (!c->rc) c->rc = gm_fail(c->error, GEMMA_E_UNSUPPORTED, "%s is not supported", gm_op_name(op->kind));
         break;

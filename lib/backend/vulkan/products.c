@@ -5,8 +5,6 @@
 
 static const gm_weight_shape *shape_of(const gm_vk_compiler *c, int32_t w) { return &c->d->program->weights[w]; }
 
-static uint32_t halves_of(const gm_weight_shape *s) { return (uint32_t)(gm_row_bytes(s->format, s->n_in) / 2); }
-
 /* Rows [first, first + n) of a table; the table itself is bound by the caller. */
 static gm_vk_call *add_table(gm_vk_compiler *c, const gm_op *op, uint64_t first, uint64_t n)
 {
@@ -21,7 +19,7 @@ static gm_vk_call *add_table(gm_vk_compiler *c, const gm_op *op, uint64_t first,
     call->push[15] = (uint32_t)first;
     call->push[16] = (uint32_t)n;
     call->push[17] = gm_vk_width(c, op->out[0]);
-    call->push[18] = halves_of(s);
+    call->push[18] = gm_vk_halves(s);
     call->push[19] = gm_f32_bits(op->scale);
     return call;
 }
@@ -51,9 +49,8 @@ void gm_vk_emit_table_rows(gm_vk_compiler *c, const gm_op *op)
     }
 }
 
-/* Rows [first, first + n) of a matrix; X, Y and what else is bound by the caller. */
-static gm_vk_call *add_product(gm_vk_compiler *c, int32_t w, uint64_t first, uint64_t n, gm_vk_domain domain,
-                               uint32_t epilogue)
+gm_vk_call *gm_vk_add_product(gm_vk_compiler *c, int32_t w, uint64_t first, uint64_t n, gm_vk_domain domain,
+                              uint32_t epilogue)
 {
     const gm_weight_shape *s = shape_of(c, w);
     const gm_vk_caps *caps = &c->x->vk->caps;
@@ -64,7 +61,7 @@ static gm_vk_call *add_product(gm_vk_compiler *c, int32_t w, uint64_t first, uin
     call->spec[3] = epilogue;
     call->push[12] = s->n_in;
     call->push[13] = (uint32_t)n;
-    call->push[16] = halves_of(s);
+    call->push[16] = gm_vk_halves(s);
     call->work = n * s->n_in * (epilogue == GM_EPILOGUE_GEGLU ? 2 : 1);
     gm_vk_bind_weight(c, call, 1, w, first, n);
     return call;
@@ -74,7 +71,7 @@ static void product_rows(gm_vk_compiler *c, const gm_op *op, int32_t w, uint32_t
                          uint64_t first, uint64_t n)
 {
     uint32_t n_out = shape_of(c, w)->n_out;
-    gm_vk_call *call = add_product(c, w, first, n, gm_vk_domain_of(op), epilogue);
+    gm_vk_call *call = gm_vk_add_product(c, w, first, n, gm_vk_domain_of(op), epilogue);
     gm_vk_bind_slot(c, call, 2, op->in[0], false);
     if (y_slot == GM_NONE)
         gm_vk_bind_work(c, call, 3, c->x->work.gate, (uint64_t)n_out * c->x->max_rows * sizeof(float), true);
@@ -167,7 +164,7 @@ static void head_logits(gm_vk_compiler *c, const gm_op *op)
         c->phase++;
     }
     for (uint64_t first = 0; first < op->n_vocab; first += step) {
-        gm_vk_call *call = add_product(c, op->w[0], first, gm_min_u64(step, op->n_vocab - first), GM_VK_GROUP, 0);
+        gm_vk_call *call = gm_vk_add_product(c, op->w[0], first, gm_min_u64(step, op->n_vocab - first), GM_VK_GROUP, 0);
         call->first_word = 11;
         if (gather) {
             gm_vk_bind_work(c, call, 2, work->x, group * s->n_in * sizeof(float), false);

@@ -124,6 +124,14 @@ typedef struct grid {
     uint32_t x, y, z, variant;
 } grid;
 
+/* x items of so many a workgroup, those beyond the device's limit in y. */
+static void fold(const gm_vk *vk, uint32_t per_group, grid *g)
+{
+    g->x = (uint32_t)gm_div_up(g->x, per_group);
+    g->y = (uint32_t)gm_max_u64(1, gm_div_up(g->x, vk->caps.max_groups_x));
+    g->x = (uint32_t)gm_div_up(g->x, g->y);
+}
+
 /* False: there is nothing to do. */
 static bool grid_of(const gm_vk *vk, const gm_vk_call *call, uint32_t n_rows, uint32_t push[GM_VK_PUSH_WORDS], grid *g)
 {
@@ -140,11 +148,12 @@ static bool grid_of(const gm_vk *vk, const gm_vk_call *call, uint32_t n_rows, ui
     case GM_VK_GRID_MERGE: return splits > 1;
     case GM_VK_GRID_MATRIX:
         g->variant = variant_of(n_rows);
-        g->x = (uint32_t)gm_div_up(
-            call->items, g->variant == 4 ? 64 : gm_vk_matvec_rows(&vk->caps, 1u << g->variant, call->spec[3]));
-        g->y = (uint32_t)gm_div_up(g->x, vk->caps.max_groups_x);
-        g->x = (uint32_t)gm_div_up(g->x, g->y);
+        fold(vk, g->variant == 4 ? 64 : gm_vk_matvec_rows(&vk->caps, 1u << g->variant, call->spec[3]), g);
         g->z = g->variant == 4 ? (uint32_t)gm_div_up(n_rows, 64) : 1;
+        break;
+    case GM_VK_GRID_EXPERTS:
+        fold(vk, call->spec[1], g);
+        g->z = n_rows * call->groups;
         break;
     default: break;
     }
@@ -185,6 +194,28 @@ static uint32_t record_groups(recorder *w, uint32_t at)
     return last;
 }
 
+/* Before work that may wait: a new piece where the one under way has enough. */
+static int cut(recorder *w, gemma_error *error)
+{
+    const gm_vk_recording *r = w->r;
+    if (r->piece_work[r->n_pieces - 1] <= w->piece_limit || r->n_pieces == GM_VK_PIECES) return GEMMA_OK;
+    int rc = end_piece(w, error);
+    return rc ? rc : begin_piece(w, error);
+}
+
+/* Every row reads its own experts, so that a dispatch of all rows may take long. */
+static int record_experts(recorder *w, const gm_vk_call *call, uint32_t n_rows, gemma_error *error)
+{
+    uint64_t most = gm_min_u64(w->piece_limit / gm_max_u64(1, call->work), w->x->vk->caps.max_groups_yz / call->groups);
+    uint32_t step = (uint32_t)gm_max_u64(1, gm_min_u64(most, n_rows));
+    int rc = GEMMA_OK;
+    for (uint32_t first = 0; first < n_rows && !rc; first += step) {
+        if (first) rc = cut(w, error);
+        if (!rc) record_call(w, call, gm_min_u32(step, n_rows - first), first, w->phase);
+    }
+    return rc;
+}
+
 static int record_calls(recorder *w, gemma_error *error)
 {
     const gm_exec *x = w->x;
@@ -192,19 +223,19 @@ static int record_calls(recorder *w, gemma_error *error)
     int rc = GEMMA_OK;
     for (uint32_t i = 0; i < x->n_calls && !rc;) {
         const gm_vk_call *call = &x->calls[i];
+        uint32_t n_rows = call->domain == GM_VK_ALL ? r->n_all : r->n_wanted;
         bool new_phase = i == 0 || call->phase != x->calls[i - 1].phase;
-        if (new_phase && r->piece_work[r->n_pieces - 1] > w->piece_limit && r->n_pieces < GM_VK_PIECES) {
-            rc = end_piece(w, error);
-            if (!rc) rc = begin_piece(w, error);
-            if (rc) break;
-        }
+        if (new_phase) rc = cut(w, error);
+        if (rc) break;
         if (call->domain == GM_VK_GROUP) {
             i = record_groups(w, i);
             continue;
         }
         w->phase += new_phase;
-        if (!call->for_hidden || r->hidden)
-            record_call(w, call, call->domain == GM_VK_ALL ? r->n_all : r->n_wanted, 0, w->phase);
+        if (call->grid == GM_VK_GRID_EXPERTS)
+            rc = record_experts(w, call, n_rows, error);
+        else if (!call->for_hidden || r->hidden)
+            record_call(w, call, n_rows, 0, w->phase);
         i++;
     }
     return rc;
