@@ -17,12 +17,18 @@ function(gm_api_test source)
   set_tests_properties(${folder}.${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600)
 endfunction()
 
-foreach(name IN ITEMS rows memory bad_input nulls threads generation chat gemma bad_values save)
+foreach(name IN ITEMS rows memory bad_input nulls threads generation chat gemma bad_values rows_gemma4 save)
   if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/api/${name}.c)
     gm_api_test(api/${name})
   endif()
 endforeach()
 target_sources(test_api_gemma PRIVATE api/gemma_naive.c)
+if(gm_vulkan_built AND GEMMA_VULKAN_DRIVERS)
+  add_test(NAME vulkan.lavapipe.rows_gemma4 COMMAND test_api_rows_gemma4 vulkan
+           WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
+  set_tests_properties(vulkan.lavapipe.rows_gemma4 PROPERTIES TIMEOUT 1800
+                       ENVIRONMENT VK_DRIVER_FILES=${GEMMA_VULKAN_DRIVERS}/lavapipe.json)
+endif()
 # What the thread sanitizer runs.
 set_tests_properties(api.threads PROPERTIES LABELS threads)
 if(gm_vulkan_built AND GEMMA_VULKAN_DRIVERS)

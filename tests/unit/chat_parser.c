@@ -295,6 +295,72 @@ static void cut_everywhere(void **state)
     for (int i = 0; i < 400; i++) check_cuts(text, make_output(text, sizeof text));
 }
 
+/* ---- outputs put together from parts whose results are known ---- */
+
+typedef struct made {
+    const char *text, *result;
+} made;
+
+static const made made_thoughts[] = {
+    { "", "" },
+    { "<channel|>", "" },
+    { "<|channel>thought\n<channel|>", "" },
+    { "<|channel>thought\nhm\n<channel|>", "T(hm)" },
+    { "<|channel>thought\na {b} <| \xc3\xa9 \"call:f{}\"\n\nc\n<channel|>", "T(a {b} <| \xc3\xa9 \"call:f{}\"\n\nc)" },
+    { "<|channel>final\n<bos>\xf0\x9f\x98\x80<tool|>x<channel|><channel|>", "T(\xf0\x9f\x98\x80x)" },
+};
+static const made made_answers[] = {
+    { "", "" },
+    { "Hi.", "A(Hi.)" },
+    { " \xe6\x97\xa5\xe6\x9c\xac < \xf0\x9f\x98\x80\n", "A( \xe6\x97\xa5\xe6\x9c\xac < \xf0\x9f\x98\x80\n)" },
+    { "```c\nif (a <b|| c|>d) {}\n```", "A(```c\nif (a <b|| c|>d) {}\n```)" },
+    { "{\"k\":\"<|\\\"|>\"}", "A({\"k\":\"<|\\\"|>\"})" },
+    { "a<|think|>b<tool_response|>c" Q "d<unk>", "A(abcd)" },
+    { "x\xffy\xc0z", "A(x\xef\xbf\xbdy\xef\xbf\xbdz)" },
+};
+static const made made_calls[] = {
+    { "", "" },
+    { "<|tool_call>call:f{}<tool_call|>", "C(f {})" },
+    { "<|tool_call>call:get{a:[1,{b:" Q "x}y{\"" Q "}],c:" Q "\xc3\xa9\\" Q ",d:-1.50e3}<tool_call|>",
+      "C(get {\"a\":[1,{\"b\":\"x}y{\\\"\"}],\"c\":\"\xc3\xa9\\\\\",\"d\":-1.50e3})" },
+    { "<|tool_call>call:f{a:1}<tool_call|><|tool_call>call:g{b:" Q Q "}<tool_call|>",
+      "C(f {\"a\":1})C(g {\"b\":\"\"})" },
+    { "<|tool_call>call:f{a:[1<tool_call|>", "B(call:f{a:[1)" },
+    { "<|tool_call>call:f{a:" Q "<tool_call|>", "B(call:f{a:)" },
+};
+static const char *const made_ends[] = { "", "<turn|>\n<|turn>user\nx", "<eos>x<|tool_call>call:f{}<tool_call|>",
+                                         "<|tool_response>response:f{}", "<|turn>user\n" };
+_Static_assert(GM_COUNT(made_thoughts) * GM_COUNT(made_answers) * GM_COUNT(made_calls) * GM_COUNT(made_ends) >= 1000,
+               "outputs put together");
+
+/* The i-th of them; false behind the last. */
+static bool put_together(size_t i, char *text, char *want, size_t cap)
+{
+    const made *t = &made_thoughts[i % GM_COUNT(made_thoughts)];
+    i /= GM_COUNT(made_thoughts);
+    const made *a = &made_answers[i % GM_COUNT(made_answers)];
+    i /= GM_COUNT(made_answers);
+    const made *c = &made_calls[i % GM_COUNT(made_calls)];
+    i /= GM_COUNT(made_calls);
+    if (i >= GM_COUNT(made_ends)) return false;
+    gm_text_format(text, cap, "%s%s%s%s", t->text, a->text, c->text, made_ends[i]);
+    gm_text_format(want, cap, "%s%s%s", t->result, a->result, c->result);
+    return true;
+}
+
+static void parts_cut_everywhere(void **state)
+{
+    static result r;
+    char text[512], want[512];
+    (void)state;
+    for (size_t i = 0; put_together(i, text, want, sizeof text); i++) {
+        size_t n = strlen(text);
+        parse_text(parser, text, n, n ? n : 1, &r);
+        if (strcmp(r.text, want)) fail_msg("%s: %s, not %s", text, r.text, want);
+        check_cuts(text, n);
+    }
+}
+
 /* Ids give what their text gives. */
 static void ids_as_text(void **state)
 {
@@ -433,10 +499,10 @@ static int close_parser(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(known_outputs), cmocka_unit_test(cut_everywhere),
-        cmocka_unit_test(ids_as_text),   cmocka_unit_test(marker_text_in_a_call),
-        cmocka_unit_test(long_parts),    cmocka_unit_test(nothing_is_allocated),
-        cmocka_unit_test(gemma3),
+        cmocka_unit_test(known_outputs),         cmocka_unit_test(cut_everywhere),
+        cmocka_unit_test(parts_cut_everywhere),  cmocka_unit_test(ids_as_text),
+        cmocka_unit_test(marker_text_in_a_call), cmocka_unit_test(long_parts),
+        cmocka_unit_test(nothing_is_allocated),  cmocka_unit_test(gemma3),
     };
     return cmocka_run_group_tests(tests, open_parser, close_parser);
 }
