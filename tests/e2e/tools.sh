@@ -109,6 +109,21 @@ expect 0 "" gemma-chat -m "$model" --raw -p hello --n 12 --seed 4
 cmp -s out first && fail "another seed gives the same text"
 echo hello | "$bin/gemma-chat" -m "$model" --raw -p - --n 3 > out 2> err || fail "gemma-chat -p -"
 
+# A conversation goes on from what was saved; without it, or with a damaged one, it is read again: the same answer.
+talk="$bin/gemma-chat -m $here/data/nano/nano-gemma4-e2b.Q8_0.gguf --ctx 512 --n 12 --temp 0"
+printf 'What is the capital of Norway?\n/save talk\n' | $talk > out 2> err || fail "/save"
+[ "$(head -c 8 talk.session)" = GEMMASES ] || fail "/save wrote no session"
+printf '/load talk\nAnd of France?\n' | $talk > again 2> err || fail "/load"
+grep -q "load:" err && fail "what was saved is refused"
+head -c 3000 talk.session > cut
+for session in cut none; do
+    rm -f talk.session
+    [ $session = none ] || mv cut talk.session
+    printf '/load talk\nAnd of France?\n' | $talk > out 2> err || fail "/load of $session"
+    [ $session = none ] || grep -q "cut short: it ends at byte 3000" err || fail "a cut session is taken"
+    cmp -s out again || fail "another answer without what was read"
+done
+
 expect 0 "" gemma-bench -m "$model" -p 16 -n 4 -r 1 -o json
 check "[t['test'] for t in x] == ['pp16', 'tg4']"
 check "all({'test', 'n_prompt', 'n_gen', 'depth', 'device', 'tok_s', 'gb_s', 'measured_gb_s', 'bandwidth_pct', \
