@@ -3,6 +3,7 @@
 #include "api/world.h"
 #include "unit/session_save.h"
 
+#include <pthread.h>
 #include <stdio.h>
 
 enum { CTX = 4096, LONG = 3000, MORE = 24, FIRST = 1000 };
@@ -241,6 +242,64 @@ static void test_no_memory(void **state)
     world_close(&w);
 }
 
+typedef struct stepper {
+    world *w;
+    float *logits; /* of every row */
+} stepper;
+
+static void *step_on(void *arg)
+{
+    stepper *t = arg;
+    enum { ROWS = 200 };
+    int32_t ids[ROWS];
+    gemma_session *s = world_session(t->w);
+    gemma_step *step = world_step(t->w);
+    world_ids(ids, ROWS, 8);
+    world_rows(t->w, step, s, ids, ROWS, 3, true, t->logits);
+    gemma_step_destroy(step);
+    gemma_session_destroy(s);
+    return NULL;
+}
+
+/* Another session's steps run between the pieces of a save and a load; neither sees anything of the other. */
+static void test_beside_steps(void **state)
+{
+    (void)state;
+    world w;
+    blob b, again;
+    int32_t ids[300];
+    gemma_plan_options o = { .size = sizeof o, .ctx = 512, .n_sessions = 2, .ubatch = 256, .logit_rows = 3 };
+    o.budget_bytes = (uint64_t)4 << 30;
+    o.kv_global = o.kv_sliding = GEMMA_TYPE_F16;
+    world_init_family(&w, 4);
+    w.device = device;
+    world_open(&w, &o);
+    size_t n = (size_t)200 * w.n_vocab * sizeof(float);
+    stepper alone = { .w = &w, .logits = malloc(n) }, beside = { .w = &w, .logits = malloc(n) };
+    step_on(&alone);
+    gemma_session *s = world_session(&w);
+    world_ids(ids, 300, 9);
+    assert_session_ok(gemma_session_feed(s, ids, 300, NULL), s);
+    save_ok(s, &b);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, step_on, &beside), 0);
+    for (int i = 0; i < 20; i++) {
+        assert_session_ok(gemma_session_rewind(s, 0), s);
+        assert_session_ok(load(s, &b), s);
+        save_ok(s, &again);
+        assert_int_equal(again.n, b.n);
+        assert_memory_equal(again.data, b.data, b.n);
+        free(again.data);
+    }
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_same_rows(&w, "beside saving", alone.logits, beside.logits, 200);
+    free(alone.logits);
+    free(beside.logits);
+    free(b.data);
+    gemma_session_destroy(s);
+    world_close(&w);
+}
+
 static void assert_pages(const world *w, uint32_t n_global, uint32_t n_sliding)
 {
     gemma_model_status status = { .size = sizeof status };
@@ -305,10 +364,8 @@ int main(int argc, char **argv)
         return 0;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_another_process),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_sixteen_forks),
+        cmocka_unit_test(test_another_process), cmocka_unit_test(test_refused),       cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_beside_steps),    cmocka_unit_test(test_sixteen_forks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
