@@ -72,7 +72,7 @@ static void pick_fills_every_entry_and_keeps_to_the_mask(void **state)
     }
     assert_int_equal(n_f32, 3);
     assert_true(k.f32[GM_F32] && k.f32[GM_F16] && k.f32[GM_BF16]);
-    assert_true(k.pack && k.dot_f32 && k.dot_f16 && k.axpy_f32 && k.axpy_f16 && k.f32_to_f16);
+    assert_true(k.pack && k.dot_f32 && k.score_f16 && k.score_f32 && k.values_f16 && k.values_f32 && k.f32_to_f16);
     assert_true(k.sum_squares && k.geglu && k.softmax_exp);
 }
 
@@ -313,10 +313,6 @@ static void check_float_row(const gm_kernels *k, const gm_format *f, size_t n, b
         float one = k->dot_f32((const float *)(const void *)row, x, n);
         assert_memory_equal(&one, &all[0], sizeof one);
     }
-    if (!unaligned && f->type == GM_F16) {
-        float one = k->dot_f16((const uint16_t *)(const void *)row, x, n);
-        assert_memory_equal(&one, &all[0], sizeof one);
-    }
     free(w);
     free(x);
     free(memory);
@@ -379,29 +375,44 @@ static void activations_match(void **state)
 }
 
 /* ---- helpers ---- */
-static void axpy_matches(void **state)
+static void values_match(void **state)
 {
     gm_kernels k = pick(state);
+    enum { N_LINES = 9, LENGTH = 70, STRIDE = LENGTH + 3 };
     seed = 4;
-    for (size_t n = 0; n < 70; n++) {
-        float x[70], y[71], z[71], a = uniform();
-        uint16_t h[70];
-        for (size_t i = 0; i < n; i++) {
-            x[i] = uniform();
-            y[i] = z[i] = uniform();
-            h[i] = gm_f16_from_f32(x[i]);
+    float lines[N_LINES * STRIDE], weights[COLUMNS][N_LINES];
+    uint16_t halves[N_LINES * STRIDE];
+    for (size_t i = 0; i < GM_COUNT(lines); i++) {
+        halves[i] = gm_f16_from_f32(uniform());
+        lines[i] = gm_f32_from_f16(halves[i]);
+    }
+    for (size_t i = 0; i < COLUMNS * N_LINES; i++) weights[i / N_LINES][i % N_LINES] = uniform();
+    for (size_t n = 0; n <= LENGTH; n++) {
+        float first[COLUMNS][LENGTH + 1], out[2][COLUMNS][LENGTH + 1], one[LENGTH + 1];
+        const float *by[COLUMNS];
+        float *to[2][COLUMNS];
+        for (size_t i = 0; i < COLUMNS * (LENGTH + 1); i++) first[i / (LENGTH + 1)][i % (LENGTH + 1)] = uniform();
+        memcpy(out[0], first, sizeof first);
+        memcpy(out[1], first, sizeof first);
+        for (size_t c = 0; c < COLUMNS; c++) by[c] = weights[c], to[0][c] = out[0][c], to[1][c] = out[1][c];
+        k.values_f32(lines, STRIDE * sizeof *lines, N_LINES, by, to[0], COLUMNS, n);
+        k.values_f16(halves, STRIDE * sizeof *halves, N_LINES, by, to[1], COLUMNS, n);
+        assert_memory_equal(out[0], out[1], sizeof out[0]);
+        for (size_t c = 0; c < COLUMNS; c++) {
+            assert_true(out[0][c][n] == first[c][n]);
+            for (size_t i = 0; i < n; i++) {
+                double want = (double)first[c][i];
+                for (size_t l = 0; l < N_LINES; l++) want += (double)weights[c][l] * (double)lines[l * STRIDE + i];
+                assert_true(fabs((double)out[0][c][i] - want) <= 2e-6);
+            }
+            /* Alone, and line by line: the same bits. */
+            memcpy(one, first[c], sizeof one);
+            for (size_t l = 0; l < N_LINES; l++) {
+                const float *weight = &weights[c][l];
+                k.values_f16(halves + l * STRIDE, 0, 1, &weight, &(float *){ one }, 1, n);
+            }
+            assert_memory_equal(one, out[0][c], sizeof one);
         }
-        y[n] = z[n] = 77;
-        float before[71];
-        memcpy(before, y, sizeof before);
-        k.axpy_f32(y, a, x, n);
-        k.axpy_f16(z, a, h, n);
-        for (size_t i = 0; i < n; i++) {
-            double old = (double)before[i], half = (double)gm_f32_from_f16(h[i]);
-            assert_true(fabs((double)y[i] - (old + (double)a * (double)x[i])) <= 2e-7);
-            assert_true(fabs((double)z[i] - (old + (double)a * half)) <= 2e-7);
-        }
-        assert_true(y[n] == 77 && z[n] == 77);
     }
 }
 
@@ -565,7 +576,7 @@ int main(void)
         { "tiles", tiles_have_the_bits_of_the_dots },
         { "float rows", float_rows_match },
         { "activations", activations_match },
-        { "axpy", axpy_matches },
+        { "values", values_match },
         { "f32_to_f16", f32_to_f16_matches },
         { "sum_squares", sum_squares_matches },
         { "geglu", geglu_matches },

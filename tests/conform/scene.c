@@ -98,7 +98,7 @@ static void keep_weight(scene *s, unsigned i, const float *values)
 
 void scene_weight(scene *s, unsigned i, gm_type type, uint32_t n_in, uint32_t n_out, uint32_t n_matrix)
 {
-    s->shapes[i] = (gm_weight_shape){ gm_format_of(type), n_in, n_out, n_matrix };
+    s->shapes[i] = (gm_weight_shape){ gm_format_of(type), n_in, n_out, n_matrix, NULL };
     uint64_t n = (uint64_t)n_in * n_out * n_matrix;
     float *values = malloc(n * sizeof *values), scale = 1 / sqrtf((float)n_in);
     assert_non_null(values);
@@ -109,7 +109,7 @@ void scene_weight(scene *s, unsigned i, gm_type type, uint32_t n_in, uint32_t n_
 
 void scene_vector(scene *s, unsigned i, uint32_t n)
 {
-    s->shapes[i] = (gm_weight_shape){ gm_format_of(GM_F32), n, 1, 1 };
+    s->shapes[i] = (gm_weight_shape){ gm_format_of(GM_F32), n, 1, 1, NULL };
     float *values = malloc(n * sizeof *values);
     assert_non_null(values);
     for (uint32_t k = 0; k < n; k++) values[k] = 1 + 0.25f * scene_normal(s);
@@ -227,7 +227,7 @@ static void place_weights(stage *t)
         uint64_t n = s->weights[i] ? gm_row_bytes(s->shapes[i].format, s->shapes[i].n_in) * s->shapes[i].n_out *
                                          s->shapes[i].n_matrix
                                    : 64;
-        t->shapes[i] = s->weights[i] ? s->shapes[i] : (gm_weight_shape){ gm_format_of(GM_F32), 1, 1, 1 };
+        t->shapes[i] = s->weights[i] ? s->shapes[i] : (gm_weight_shape){ gm_format_of(GM_F32), 1, 1, 1, NULL };
         if (s->from_file) t->shapes[i] = s->shapes[0];
         at[i + 1] = gm_align_up(at[i] + n, 64);
     }

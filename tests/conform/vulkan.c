@@ -1,5 +1,6 @@
 /* The conformance table on every usable Vulkan device that the loader lists (VK_DRIVER_FILES chooses). */
 #include "conform/cases.h"
+#include "backend/vulkan/device.h"
 #include "backend/vulkan/vulkan.h"
 
 #include <setjmp.h>
@@ -13,9 +14,9 @@ static const precision of_kernels = { .packs = false, .slack = 8, .coarse_angles
 static bool something_skipped;
 static const char *chosen; /* part of the names of the cases to run; NULL: all */
 
-static void every_device(void **state)
+/* Runs the cases on every device, which `prepare` (may be NULL) has changed before. */
+static void on_devices(void (*prepare)(gm_vk *vk), const char *only)
 {
-    (void)state;
     gm_backend *devices[GM_VULKAN_DEVICES_MAX];
     uint32_t n, n_checked = 0;
     gemma_error error = { .size = sizeof error };
@@ -24,7 +25,8 @@ static void every_device(void **state)
         gemma_device_info info = { .size = sizeof info };
         devices[i]->fns->describe(devices[i], &info);
         print_message("%s: %s%s%s\n", info.id, info.name, info.usable ? "" : ": ", info.reason);
-        if (info.usable) cases_check(devices[i], of_kernels, chosen);
+        if (info.usable && prepare) prepare(gm_vk_of(devices[i]));
+        if (info.usable) cases_check(devices[i], of_kernels, only);
         n_checked += info.usable;
     }
     for (uint32_t i = 0; i < n; i++) gm_backend_destroy(devices[i]);
@@ -32,6 +34,25 @@ static void every_device(void **state)
     print_message("SKIPPED: no Vulkan device: %s\n", error.message);
     something_skipped = true;
     skip();
+}
+
+static void every_device(void **state)
+{
+    (void)state;
+    on_devices(NULL, chosen);
+}
+
+/* Bindings so short that experts are cut into spans, submits so short that their rows are cut too. */
+static void make_small(gm_vk *vk)
+{
+    vk->caps.storage_range = 1u << 18;
+    vk->work_per_ms = 1;
+}
+
+static void small_pieces(void **state)
+{
+    (void)state;
+    on_devices(make_small, "experts");
 }
 
 static int setup(void **state)
@@ -53,7 +74,7 @@ static int nothing_left(void **state)
 int main(int argc, char **argv)
 {
     chosen = argc > 1 ? argv[1] : NULL;
-    const struct CMUnitTest tests[] = { cmocka_unit_test(every_device) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(every_device), cmocka_unit_test(small_pieces) };
     int n_failed = cmocka_run_group_tests(tests, setup, nothing_left);
     return n_failed ? n_failed : something_skipped ? 77 : 0;
 }
