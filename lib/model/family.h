@@ -92,7 +92,7 @@ void gm_find_common(gm_finder *f);
 /* The norms, attention and dense FFN of f->layer. On a layer without own KV, K and V are left out. `k_as_v`: attn_v may
  * be absent. */
 void gm_find_layer(gm_finder *f, bool k_as_v);
-/* Adds a weight by hand; -1 on NOMEM. */
+/* Adds a weight by hand and takes its factors; -1 on NOMEM. */
 int32_t gm_add_weight(gm_finder *f, const gm_weight *w);
 
 /* ---- vocab.c ---- */

@@ -54,7 +54,8 @@ static int find_tensors(gm_model *m, const gm_gguf *gguf, gemma_error *error)
         m->shapes[i] = (gm_weight_shape){ .format = w->tensor->format,
                                           .n_in = (uint32_t)w->tensor->ne[0],
                                           .n_out = w->n_out,
-                                          .n_matrix = (uint32_t)w->tensor->ne[2] };
+                                          .n_matrix = (uint32_t)w->tensor->ne[2],
+                                          .factors = w->factors };
     }
     return GEMMA_OK;
 }
@@ -87,6 +88,7 @@ void gm_model_destroy(gm_model *m)
         gm_delete(m->mem, m->roles->made_data);
         gm_delete(m->mem, m->roles);
     }
+    for (uint32_t i = 0; i < m->n_weights; i++) gm_delete(m->mem, m->weights[i].factors);
     gm_delete(m->mem, m->layers);
     gm_delete(m->mem, m->weights);
     gm_delete(m->mem, m->shapes);

@@ -29,6 +29,7 @@ typedef struct gm_weight {
     int32_t layer;           /* -1: not of a layer */
     bool by_row;             /* only single rows are read (an embedding table that is not also the head) */
     uint64_t read_per_token; /* bytes one decoded token reads */
+    float *factors;          /* [ne[2] of the tensor]: what products with it are multiplied by; NULL: 1 */
 } gm_weight;
 
 typedef struct gm_model { /* immutable, any thread */

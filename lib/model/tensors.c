@@ -1,5 +1,7 @@
 #include "model/family.h"
 
+#include <math.h>
+
 enum { NAME_BYTES = 65 };
 
 static const char *full_name(const gm_finder *f, const char *name, char buffer[NAME_BYTES])
@@ -22,12 +24,13 @@ bool gm_find_has(const gm_finder *f, const char *name) { return find(f, name) !=
 int32_t gm_add_weight(gm_finder *f, const gm_weight *w)
 {
     gm_model *m = f->m;
-    if (f->rc) return -1;
+    if (f->rc) return -1; /* read_factors has left none */
     if (m->n_weights == m->roles->cap_weights) {
         uint32_t cap = m->roles->cap_weights ? 2 * m->roles->cap_weights : 64;
         gm_weight *grown = gm_grow(m->mem, m->weights, (uint64_t)cap * sizeof *grown, GEMMA_TAG_FILE);
         if (!grown) {
             f->rc = gm_fail_nomem(f->error, "the model's tensor list", (uint64_t)cap * sizeof *grown);
+            gm_delete(m->mem, w->factors);
             return -1;
         }
         m->weights = grown;
@@ -55,15 +58,42 @@ static int wrong_shape(const gm_finder *f, const gm_tensor *t, const gm_shape *s
     return gm_fail(f->error, GEMMA_E_FORMAT, "%s has shape %s, but should have %s", t->name, is, should);
 }
 
-/* NVFP4 exports may keep a factor of the whole tensor apart, in X.scale beside X.weight. */
-static bool has_factor_apart(const gm_finder *f, const gm_tensor *t)
+/* NVFP4 files keep factors apart, in X.scale beside X.weight: one, or one for each matrix. That of ffn_down_exps is a
+ * tensor of its own role, which the router applies. */
+static const gm_tensor *factors_of(const gm_finder *f, const gm_tensor *t)
 {
     static const char suffix[] = ".weight";
     char name[NAME_BYTES + 8];
     size_t n = strlen(t->name);
-    if (t->format->type != GM_NVFP4 || n < sizeof suffix || strcmp(t->name + n - strlen(suffix), suffix)) return false;
+    if (t->format->type != GM_NVFP4 || n < sizeof suffix || strcmp(t->name + n - strlen(suffix), suffix)) return NULL;
+    if (strstr(t->name, ".ffn_down_exps.")) return NULL;
     gm_text_format(name, sizeof name, "%.*s.scale", (int)(n - strlen(suffix)), t->name);
-    return gm_gguf_find(f->gguf, name) != NULL;
+    return gm_gguf_find(f->gguf, name);
+}
+
+/* Reads them; NULL where there are none or an error is stuck. */
+static float *read_factors(gm_finder *f, const gm_tensor *t)
+{
+    const gm_tensor *s = f->rc ? NULL : factors_of(f, t);
+    if (!s) return NULL;
+    uint64_t n = s->ne[0];
+    if (s->format->type != GM_F32 || s->n_dims != 1 || (n != 1 && n != t->ne[2])) {
+        f->rc = gm_fail(f->error, GEMMA_E_FORMAT, "%s must be 1 or %llu values of type F32", s->name,
+                        (unsigned long long)t->ne[2]);
+        return NULL;
+    }
+    float *factors = gm_new_array(f->m->mem, t->ne[2], sizeof *factors, GEMMA_TAG_FILE);
+    f->rc = factors ? gm_gguf_read(f->gguf, s, 0, factors, n * sizeof *factors, f->error)
+                    : gm_fail_nomem(f->error, s->name, t->ne[2] * sizeof *factors);
+    for (uint64_t i = 0; !f->rc && i < t->ne[2]; i++) {
+        if (i >= n) factors[i] = factors[0];
+        if (!isfinite(factors[i]))
+            f->rc =
+                gm_fail(f->error, GEMMA_E_FORMAT, "%s: value %llu is no finite number", s->name, (unsigned long long)i);
+    }
+    if (!f->rc) return factors;
+    gm_delete(f->m->mem, factors);
+    return NULL;
 }
 
 /* NULL when it is absent or an error is stuck. */
@@ -82,9 +112,6 @@ static const gm_tensor *find_checked(gm_finder *f, const char *name, const gm_sh
     else if (!t->format->unpack)
         f->rc = gm_fail(f->error, GEMMA_E_UNSUPPORTED, "%s has the type %s, which this library cannot decode", t->name,
                         t->format->name);
-    else if (has_factor_apart(f, t))
-        f->rc = gm_fail(f->error, GEMMA_E_UNSUPPORTED,
-                        "%s is NVFP4 with its factor apart (.scale), which is not supported", t->name);
     return f->rc ? NULL : t;
 }
 
@@ -96,7 +123,8 @@ static int32_t add_tensor(gm_finder *f, const gm_tensor *t, uint32_t bytes_class
                     .layer = f->layer,
                     .n_bytes = t->n_bytes,
                     .n_out = (uint32_t)t->ne[1],
-                    .read_per_token = t->n_bytes };
+                    .read_per_token = t->n_bytes,
+                    .factors = read_factors(f, t) };
     return gm_add_weight(f, &w);
 }
 
@@ -123,6 +151,9 @@ int32_t gm_find_table(gm_finder *f, const char *name, uint64_t width, uint32_t b
     if (!f->rc && t && (n_rows == 0 || n_rows > GM_VOCAB_MAX))
         f->rc = gm_fail(f->error, GEMMA_E_FORMAT, "%s has %llu rows; it must have 1 to %u", full_name(f, name, full),
                         (unsigned long long)n_rows, GM_VOCAB_MAX);
+    if (!f->rc && t && factors_of(f, t))
+        f->rc = gm_fail(f->error, GEMMA_E_UNSUPPORTED,
+                        "%s is read by row and has its factor apart (.scale), which is not supported", t->name);
     int32_t w = gm_find_matrix(f, name, (gm_shape){ { width, n_rows, 1 } }, bytes_class, false);
     if (w < 0) return w;
     gm_weight *weight = &f->m->weights[w];
@@ -159,7 +190,8 @@ static int32_t add_rows(gm_finder *f, const gm_tensor *t, uint32_t first, uint32
                     .n_out = n,
                     .bytes_class = GEMMA_CLASS_ATTENTION,
                     .layer = f->layer,
-                    .read_per_token = n * row_bytes };
+                    .read_per_token = n * row_bytes,
+                    .factors = read_factors(f, t) };
     return gm_add_weight(f, &w);
 }
 

@@ -93,6 +93,7 @@ static int check_table_rows(const check *c) /* EMBED, PLE_ROWS */
 {
     const gm_weight_shape *w = shape(c, 0);
     int rc = w ? GEMMA_OK : fault_slot(c, "weight ", 0, "is missing");
+    if (!rc && w->factors) rc = fault(c, "a table of rows has no factors");
     if (!rc) rc = need_weight(c, 0, REQUIRED, slot_width(c, c->op->out[0]), w->n_out, 1);
     if (!rc) rc = need_out(c, 0, REQUIRED, w->n_in, -1);
     return rc;

@@ -88,9 +88,10 @@ typedef struct gm_slot {
 /* A weight as ops see it. */
 typedef struct gm_weight_shape {
     const gm_format *format;
-    uint32_t n_in;     /* ne[0] */
-    uint32_t n_out;    /* ne[1], 1 for vectors */
-    uint32_t n_matrix; /* ne[2]: experts; 1 */
+    uint32_t n_in;        /* ne[0] */
+    uint32_t n_out;       /* ne[1], 1 for vectors */
+    uint32_t n_matrix;    /* ne[2]: experts; 1 */
+    const float *factors; /* [n_matrix]: products with a matrix are multiplied by its own; NULL: 1 */
 } gm_weight_shape;
 
 typedef enum gm_kv_kind { GM_KV_GLOBAL = 0, GM_KV_SLIDING = 1 } gm_kv_kind;

@@ -28,6 +28,22 @@ static double *doubles(size_t n)
     return d;
 }
 
+static bool wrong(const naive *m, naive_mistake mistake) { return m->mistake == mistake; }
+
+/* X.scale of X.weight, one or one for each matrix; experts' down has its own at another place. */
+static void apply_factors(const naive *m, const gm_tensor *t, float *values)
+{
+    char name[96];
+    uint64_t n = t->ne[0] * t->ne[1];
+    snprintf(name, sizeof name, "%.*s.scale", (int)(strlen(t->name) - strlen(".weight")), t->name);
+    const gm_tensor *s = gm_gguf_find(m->file, name);
+    if (!s || strstr(name, "ffn_down_exps")) return;
+    float *factors = malloc(s->n_bytes);
+    assert_int_equal(gm_gguf_read(m->file, s, 0, factors, s->n_bytes, NULL), GEMMA_OK);
+    for (uint64_t i = 0; i < n * t->ne[2]; i++) values[i] *= factors[s->ne[0] == 1 ? 0 : i / n];
+    free(factors);
+}
+
 static const float *tensor(naive *m, int layer, const char *name)
 {
     char full[96];
@@ -45,12 +61,12 @@ static const float *tensor(naive *m, int layer, const char *name)
         assert_int_equal(gm_gguf_read(m->file, t, 0, packed, t->n_bytes, NULL), GEMMA_OK);
         t->format->unpack(packed, m->tensors[i], n / t->format->block);
         free(packed);
+        if (t->format->type == GM_NVFP4 && !wrong(m, NO_FACTORS)) apply_factors(m, t, m->tensors[i]);
         return m->tensors[i];
     }
     return NULL;
 }
 
-static bool wrong(const naive *m, naive_mistake mistake) { return m->mistake == mistake; }
 static bool slides(const naive *m, uint32_t i) { return !m->t->pattern || (i + 1) % m->t->pattern; }
 static uint32_t head_of(const naive *m, uint32_t i)
 {

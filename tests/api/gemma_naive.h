@@ -28,6 +28,7 @@ typedef enum naive_mistake {
     OWN_KV_ON_SHARED,  /* the tensors that nobody reads */
     SHARED_FROM_FIRST, /* of the owners of their kind, not the last */
     TIED_OUTPUT,       /* output.weight ignored */
+    NO_FACTORS,        /* X.scale of NVFP4 matrices */
     NO_SOFTCAP,
     UP_BEFORE_GATE, /* in the fused experts */
     NO_RENORM,

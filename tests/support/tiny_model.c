@@ -210,11 +210,38 @@ static void put_tensor(build *b, const char *name, uint32_t type, uint32_t n_dim
     free(values);
 }
 
+/* No one packs NVFP4: blocks of 64 random values with scales that keep the size of what goes through them. */
+static void put_nvfp4(build *b, const char *name, uint32_t n_dims, const uint64_t ne[3])
+{
+    enum { BLOCK = 36, SCALES = 4 };
+    uint64_t n = ne[0] / 64 * ne[1] * ne[2] * BLOCK;
+    uint8_t *blocks = malloc(n);
+    for (uint64_t i = 0; i < n; i++) {
+        uint8_t byte = (uint8_t)(127.5f * (draw(b) + 1));
+        blocks[i] = i % BLOCK < SCALES ? (uint8_t)(0x0c + byte % 8) : byte;
+    }
+    if (!skipped(b, name)) gguf_put_tensor(b->w, name, GM_NVFP4, n_dims, ne, blocks, n);
+    free(blocks);
+}
+
+/* Of a matrix called X.weight. Experts' down has them anyway. */
+static void put_factors(build *b, const char *name, uint64_t n)
+{
+    char scale[96];
+    if (strstr(name, "ffn_down_exps")) return;
+    snprintf(scale, sizeof scale, "%.*s.scale", (int)(strlen(name) - strlen(".weight")), name);
+    put_tensor(b, scale, GM_F32, 1, (uint64_t[3]){ n }, 1.0f, 0.5f);
+}
+
 /* Keeps the size of what goes through it. */
 static void put_matrix(build *b, const char *name, uint32_t type, uint64_t n_in, uint64_t n_out, uint64_t n_matrix)
 {
     uint64_t ne[3] = { n_in, n_out, n_matrix };
-    put_tensor(b, name, type, n_matrix > 1 ? 3 : 2, ne, 0.0f, sqrtf(3.0f / (float)n_in));
+    if (type == GM_NVFP4)
+        put_nvfp4(b, name, n_matrix > 1 ? 3 : 2, ne);
+    else
+        put_tensor(b, name, type, n_matrix > 1 ? 3 : 2, ne, 0.0f, sqrtf(3.0f / (float)n_in));
+    if (b->t->factors && type == GM_NVFP4) put_factors(b, name, n_matrix);
 }
 
 static void put_vector(build *b, const char *name, uint64_t n) /* a norm */

@@ -20,9 +20,10 @@ typedef struct tiny_model {
     uint32_t n_layers, n_embd, n_head, n_kv, n_ff, n_vocab, window, ctx;
     uint32_t head;       /* values of a head; Gemma 4: on sliding layers, twice that on global ones */
     uint32_t pattern;    /* every pattern-th layer is global; 0: none is */
-    uint32_t type;       /* GM_… of matrices; one that gm_format_of can pack */
+    uint32_t type;       /* GM_… of matrices; one that gm_format_of can pack, or NVFP4 */
     uint32_t table_type; /* of the embedding (and per-layer embedding) table */
     bool fused_qkv, untied;
+    bool factors;       /* NVFP4 matrices have factors apart, X.scale */
     float eps;          /* of norms; a large one shows factors that a norm would hide */
     float rope_factor;  /* linear, of global layers; 0: no key */
     uint32_t n_padding; /* of n_vocab: rows "[PADn]" at the end, which have no token behind them */

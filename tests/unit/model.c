@@ -390,6 +390,10 @@ static void test_no_memory(void **state)
         tiny_model_defaults(&t, family);
         t.n_padding = 1;
         t.skip[0] = "rope_freqs.weight";
+        t.type = GM_NVFP4;
+        t.factors = true;
+        t.n_ff = 128;
+        if (t.n_ple) t.n_ple = 64;
         open_written(&f, tiny_model_write(&t));
         uint64_t before = fault_live_blocks(), nth;
         int rc = GEMMA_E_NOMEM;

@@ -259,30 +259,53 @@ static void test_sentence_of_a_shape(void **state)
     finish(&f);
 }
 
-/* A factor that no op applies must not be dropped in silence. */
-static void test_factor_apart(void **state)
+/* Factors of NVFP4 matrices: taken where products apply them, never dropped in silence. */
+static void test_factors_apart(void **state)
 {
+    static const struct {
+        const char *weight, *scale;
+        uint64_t rows, n;
+        float value;
+        int code;
+        const char *says;
+    } cases[] = {
+        { "blk.3.ffn_up.weight", NULL, 96, 0, 0, GEMMA_OK, "" },
+        { "blk.3.ffn_up.weight", "blk.3.ffn_up.scale", 96, 1, 2, GEMMA_OK, "" },
+        { "blk.3.ffn_up.weight", "blk.3.ffn_up.scale", 96, 2, 2, FORMAT,
+          "blk.3.ffn_up.scale must be 1 or 1 values of type F32" },
+        { "blk.3.ffn_up.weight", "blk.3.ffn_up.scale", 96, 1, NAN, FORMAT,
+          "blk.3.ffn_up.scale: value 0 is no finite number" },
+        { "token_embd.weight", "token_embd.scale", 385, 1, 2, LACKS, "token_embd.weight is read by row" },
+    };
     (void)state;
-    static const float factor = 2;
-    for (int apart = 0; apart <= 1; apart++) {
+    for (size_t i = 0; i < GM_COUNT(cases); i++) {
         tiny_model t;
         fixture f;
+        uint32_t n_factors = 0;
+        float factors[2] = { cases[i].value, cases[i].value };
         tiny_model_defaults(&t, 3);
-        t.skip[0] = "blk.3.ffn_up.weight";
+        t.skip[0] = cases[i].weight;
         gguf_writer *w = tiny_model_write(&t);
-        gguf_put_tensor(w, t.skip[0], GM_NVFP4, 2, (uint64_t[]){ 64, 96 }, NULL, 96 * 36);
-        if (apart) gguf_put_tensor(w, "blk.3.ffn_up.scale", GM_F32, 1, (uint64_t[]){ 1 }, &factor, sizeof factor);
-        expect(&f, create(&f, w), apart ? GEMMA_E_UNSUPPORTED : GEMMA_OK, apart ? t.skip[0] : "", apart ? "NVFP4" : "");
-        finish_quietly(&f);
+        gguf_put_tensor(w, t.skip[0], GM_NVFP4, 2, (uint64_t[]){ 64, cases[i].rows }, NULL, cases[i].rows * 36);
+        if (cases[i].scale) gguf_put_tensor(w, cases[i].scale, GM_F32, 1, &cases[i].n, factors, cases[i].n * 4);
+        expect(&f, create(&f, w), cases[i].code, "", cases[i].says);
+        for (uint32_t k = 0; f.m && k < f.m->n_weights; k++) {
+            if (!f.m->weights[k].factors) continue;
+            n_factors++;
+            assert_ptr_equal(f.m->shapes[k].factors, f.m->weights[k].factors);
+            assert_true(f.m->weights[k].factors[0] == cases[i].value);
+        }
+        assert_int_equal(n_factors, f.m && cases[i].scale);
+        finish(&f);
     }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bad_keys),     cmocka_unit_test(test_bad_heads_of_layers),
-        cmocka_unit_test(test_bad_tensors),  cmocka_unit_test(test_sentence_of_a_shape),
-        cmocka_unit_test(test_factor_apart),
+        cmocka_unit_test(test_bad_keys),      cmocka_unit_test(test_bad_heads_of_layers),
+        cmocka_unit_test(test_bad_tensors),   cmocka_unit_test(test_sentence_of_a_shape),
+        cmocka_unit_test(test_factors_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -39,6 +39,7 @@ typedef struct gm_cpu_matrix {
     const gm_tile *tile; /* of q8; NULL: none */
     uint32_t n_panels;   /* that are unpacked before columns are taken, so many that they stay in the cache */
     uint64_t line_bytes; /* of the place gm_cpu_product takes: for a row of floats, or the panels */
+    const float *factor; /* of all products; NULL: 1 */
 } gm_cpu_matrix;
 
 typedef struct gm_cpu_slot {

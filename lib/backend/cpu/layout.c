@@ -10,6 +10,7 @@ gm_cpu_matrix gm_cpu_matrix_of(const gm_cpu *cpu, const gm_weight_shape *s)
     };
     if (s->n_in % 32 == 0) m.q8 = cpu->kernels.q8[s->format->type];
     if (!m.q8) m.f32 = cpu->kernels.f32[s->format->type];
+    m.factor = s->factors;
     m.line_bytes = gm_align_up(m.n_in * sizeof(float), 64);
     const gm_tile *tile = &cpu->kernels.tile[s->format->type];
     if (m.q8 && tile->unpack) {

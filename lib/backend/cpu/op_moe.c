@@ -167,6 +167,7 @@ static gm_cpu_matrix expert_of(const gm_cpu_matrix *m, uint32_t e, uint32_t n_ou
 {
     gm_cpu_matrix one = *m;
     one.data += (uint64_t)e * n_out * m->row_bytes;
+    if (one.factor) one.factor += e;
     return one;
 }
 

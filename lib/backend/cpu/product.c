@@ -39,7 +39,7 @@ static void product_tiled(const gm_kernels *k, const gm_cpu_matrix *m, uint32_t 
     }
 }
 
-void gm_cpu_product(const gm_kernels *k, const gm_cpu_matrix *m, uint32_t first, uint32_t last,
+static void product(const gm_kernels *k, const gm_cpu_matrix *m, uint32_t first, uint32_t last,
                     const gm_cpu_columns *columns, float *out, uint64_t out_stride, void *line)
 {
     if (!m->q8 && !m->f32) {
@@ -69,6 +69,14 @@ void gm_cpu_product(const gm_kernels *k, const gm_cpu_matrix *m, uint32_t first,
             for (uint32_t i = 0; i < n; i++) out[(c + i) * out_stride + r - first] = sums[i];
         }
     }
+}
+
+void gm_cpu_product(const gm_kernels *k, const gm_cpu_matrix *m, uint32_t first, uint32_t last,
+                    const gm_cpu_columns *columns, float *out, uint64_t out_stride, void *line)
+{
+    product(k, m, first, last, columns, out, out_stride, line);
+    for (uint32_t c = 0; m->factor && c < columns->n; c++)
+        for (uint32_t i = 0; i < last - first; i++) out[c * out_stride + i] *= *m->factor;
 }
 
 const float *gm_cpu_input(const gm_cpu_task *t, uint32_t i)

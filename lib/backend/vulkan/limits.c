@@ -157,6 +157,7 @@ static const char *refuse_matrices(const gm_program *p, const gm_op *op, const c
     for (unsigned i = 0; i < n; i++) {
         const gm_weight_shape *s = has(p, op, i) ? &p->weights[op->w[i]] : NULL;
         if (!s) continue;
+        if (s->factors) return "a weight with factors apart on a Vulkan device is not supported";
         if (!gm_vk_kernel(kernel, s->format)) return "a weight of this type on a Vulkan device is not supported";
         if (gm_row_bytes(s->format, s->n_in) % 2)
             return "a weight whose rows have an odd number of bytes on a Vulkan device is not supported";
