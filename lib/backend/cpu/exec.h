@@ -184,7 +184,9 @@ void gm_cpu_ple_mix(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_
 void gm_cpu_router(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
 void gm_cpu_experts(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
 
-/* What HEAD and EXPERTS keep: bytes in the extra place and of a part; of a column between the two halves of an expert. */
+/* What ATTENTION, HEAD and EXPERTS keep: bytes in the extra place and of a part; of a column between the two halves of
+ * an expert. */
+uint64_t gm_cpu_attention_part_bytes(uint32_t head);
 uint64_t gm_cpu_head_part_bytes(const gm_cpu_matrix *m, uint32_t max_rows);
 uint64_t gm_cpu_head_sums_bytes(uint32_t n_vocab, uint32_t max_rows);
 uint64_t gm_cpu_experts_part_bytes(uint64_t line_bytes);

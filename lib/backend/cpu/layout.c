@@ -57,7 +57,7 @@ static wants attention_wants(const gm_program *p, const gm_op *op)
 {
     uint64_t head = gm_align_up(op->head, 16), n = gm_min_u64((uint64_t)p->max_rows * op->n_head, GM_CPU_SPLIT);
     return (wants){ .shared = n * GM_CPU_SEGMENTS * (head + 16) * sizeof(float),
-                    .part = (GM_CPU_CHUNK + 4 * head) * sizeof(float) };
+                    .part = gm_cpu_attention_part_bytes(op->head) };
 }
 
 static wants head_wants(const gm_cpu *cpu, const gm_program *p, const gm_op *op)

@@ -6,6 +6,8 @@
 
 #include <math.h>
 
+enum { GROUP = GM_DOT_COLUMNS, UNPACKED = 8 };
+
 /* A softmax under way: exp(score - max) summed, and the values weighted with it. */
 typedef struct partial {
     float max, sum;
@@ -45,86 +47,138 @@ static void merge(partial *a, const partial *b, uint32_t head)
     a->max = max;
 }
 
+/* Query heads of one KV head that are taken through its lines together. */
+typedef struct group {
+    uint32_t h, n; /* heads h … h + n - 1 */
+} group;
+
 typedef struct lines {
-    float *scores;   /* [GM_CPU_CHUNK] */
-    float *unpacked; /* [head] */
-    partial chunk, segment, all;
+    float *scores;   /* [GROUP][GM_CPU_CHUNK] */
+    float *unpacked; /* [UNPACKED][head] */
+    partial chunk[GROUP], segment[GROUP], all[GROUP];
 } lines;
+
+uint64_t gm_cpu_attention_part_bytes(uint32_t head)
+{
+    return (GROUP * GM_CPU_CHUNK + (UNPACKED + 3 * GROUP) * gm_align_up(head, 16)) * sizeof(float);
+}
 
 static lines lines_of(const gm_cpu_task *t, uint32_t part)
 {
-    uint32_t head = (uint32_t)gm_align_up(t->o->op.head, 16);
+    uint64_t head = gm_align_up(t->o->op.head, 16);
     float *at = gm_cpu_own(t, part);
-    lines l = { .scores = at, .unpacked = at + GM_CPU_CHUNK };
-    l.chunk.acc = l.unpacked + head;
-    l.segment.acc = l.chunk.acc + head;
-    l.all.acc = l.segment.acc + head;
+    lines l = { .scores = at, .unpacked = at + GROUP * GM_CPU_CHUNK };
+    at = l.unpacked + UNPACKED * head;
+    for (uint32_t g = 0; g < GROUP; g++, at += 3 * head) {
+        l.chunk[g].acc = at;
+        l.segment[g].acc = at + head;
+        l.all[g].acc = at + 2 * head;
+    }
     return l;
 }
 
-static void add_scores(const gm_cpu_task *t, const float *q, const uint8_t *line, uint32_t n, lines *l, float *scores)
+/* Heads of a group: four, or fewer where that leaves too few items for the parts. Results do not depend on it. */
+static uint32_t group_size(const gm_cpu_task *t, uint32_t n_items, uint32_t n_parts)
+{
+    uint32_t n = gm_min_u32(GROUP, t->o->op.n_head / t->o->op.n_kv);
+    while (n > 1 && n_items / n < 2 * n_parts) n /= 2;
+    return n;
+}
+
+static uint32_t groups_of(const gm_op *op, uint32_t size)
+{
+    return op->n_kv * (uint32_t)gm_div_up(op->n_head / op->n_kv, size);
+}
+
+static group group_of(const gm_op *op, uint32_t size, uint32_t g)
+{
+    uint32_t per_kv = op->n_head / op->n_kv, n = (uint32_t)gm_div_up(per_kv, size), first = g % n * size;
+    return (group){ .h = g / n * per_kv + first, .n = gm_min_u32(size, per_kv - first) };
+}
+
+static void unpack_lines(const gm_cpu_kv *kv, const uint8_t *line, uint32_t n, float *out)
+{
+    for (uint32_t i = 0; i < n; i++)
+        kv->format->unpack(line + i * kv->line_bytes, out + (uint64_t)i * kv->head, kv->head / kv->format->block);
+}
+
+/* Of n lines that follow each other: scores[g][at + i] = line i · q[g]. */
+static void add_scores(const gm_cpu_task *t, const float *const *q, uint32_t n_q, const uint8_t *line, uint32_t at,
+                       uint32_t n, lines *l)
 {
     const gm_cpu_kv *kv = t->o->kv;
+    bool packed = kv->format->block > 1;
+    gm_dot_f32 dot = kv->format->type == GM_F16 ? t->k->score_f16 : t->k->score_f32;
     for (uint32_t i = 0; i < n; i++, line += kv->line_bytes) {
-        if (kv->format->type == GM_F16) {
-            scores[i] = t->k->dot_f16((const uint16_t *)(const void *)line, q, kv->head);
-        } else if (kv->format->type == GM_F32) {
-            scores[i] = t->k->dot_f32((const float *)(const void *)line, q, kv->head);
-        } else {
-            kv->format->unpack(line, l->unpacked, kv->head / kv->format->block);
-            scores[i] = t->k->dot_f32(l->unpacked, q, kv->head);
-        }
+        float sums[GROUP];
+        if (packed) unpack_lines(kv, line, 1, l->unpacked);
+        dot(packed ? (const void *)l->unpacked : line, q, n_q, kv->head, sums);
+        for (uint32_t g = 0; g < n_q; g++) l->scores[g * GM_CPU_CHUNK + at + i] = sums[g];
     }
 }
 
-static void add_values(const gm_cpu_task *t, const float *weights, const uint8_t *line, uint32_t n, lines *l)
+static void add_values(const gm_cpu_task *t, uint32_t n_q, const uint8_t *line, uint32_t at, uint32_t n, lines *l)
 {
     const gm_cpu_kv *kv = t->o->kv;
-    for (uint32_t i = 0; i < n; i++, line += kv->line_bytes) {
-        if (kv->format->type == GM_F16) {
-            t->k->axpy_f16(l->chunk.acc, weights[i], (const uint16_t *)(const void *)line, kv->head);
-        } else if (kv->format->type == GM_F32) {
-            t->k->axpy_f32(l->chunk.acc, weights[i], (const float *)(const void *)line, kv->head);
-        } else {
-            kv->format->unpack(line, l->unpacked, kv->head / kv->format->block);
-            t->k->axpy_f32(l->chunk.acc, weights[i], l->unpacked, kv->head);
-        }
+    float *acc[GROUP] = { NULL };
+    const float *weights[GROUP] = { NULL };
+    for (uint32_t g = 0; g < n_q; g++) {
+        acc[g] = l->chunk[g].acc;
+        weights[g] = l->scores + g * GM_CPU_CHUNK + at;
     }
+    if (kv->format->type == GM_F16)
+        t->k->values_f16(line, kv->line_bytes, n, weights, acc, n_q, kv->head);
+    else if (kv->format->type == GM_F32)
+        t->k->values_f32(line, kv->line_bytes, n, weights, acc, n_q, kv->head);
+    else
+        for (uint32_t i = 0; i < n; i += UNPACKED) {
+            uint32_t some = gm_min_u32(UNPACKED, n - i);
+            unpack_lines(kv, line + i * kv->line_bytes, some, l->unpacked);
+            t->k->values_f32(l->unpacked, kv->head * sizeof(float), some, weights, acc, n_q, kv->head);
+            for (uint32_t g = 0; g < n_q; g++) weights[g] += some;
+        }
 }
 
 /* Positions lo … hi of one chunk, into l->chunk. */
-static void one_chunk(const gm_cpu_task *t, const float *q, uint32_t row, uint32_t kv_head, uint32_t lo, uint32_t hi,
-                      lines *l)
+static void one_chunk(const gm_cpu_task *t, const float *const *q, uint32_t n_q, uint32_t row, uint32_t kv_head,
+                      uint32_t lo, uint32_t hi, lines *l)
 {
     uint32_t n = hi - lo + 1, step;
     for (uint32_t p = lo; p <= hi; p += step) {
         step = gm_min_u32(GM_PAGE - p % GM_PAGE, hi - p + 1);
-        add_scores(t, q, t->o->kv->k + gm_cpu_kv_line(t, row, kv_head, p), step, l, l->scores + (p - lo));
+        add_scores(t, q, n_q, t->o->kv->k + gm_cpu_kv_line(t, row, kv_head, p), p - lo, step, l);
     }
-    l->chunk.max = l->scores[0];
-    for (uint32_t i = 1; i < n; i++)
-        if (l->scores[i] > l->chunk.max) l->chunk.max = l->scores[i];
-    l->chunk.sum = t->k->softmax_exp(l->scores, l->chunk.max, n);
-    memset(l->chunk.acc, 0, t->o->op.head * sizeof(float));
+    for (uint32_t g = 0; g < n_q; g++) {
+        float *scores = l->scores + g * GM_CPU_CHUNK;
+        l->chunk[g].max = scores[0];
+        for (uint32_t i = 1; i < n; i++)
+            if (scores[i] > l->chunk[g].max) l->chunk[g].max = scores[i];
+        l->chunk[g].sum = t->k->softmax_exp(scores, l->chunk[g].max, n);
+        memset(l->chunk[g].acc, 0, t->o->op.head * sizeof(float));
+    }
     for (uint32_t p = lo; p <= hi; p += step) {
         step = gm_min_u32(GM_PAGE - p % GM_PAGE, hi - p + 1);
-        add_values(t, l->scores + (p - lo), t->o->kv->v + gm_cpu_kv_line(t, row, kv_head, p), step, l);
+        add_values(t, n_q, t->o->kv->v + gm_cpu_kv_line(t, row, kv_head, p), p - lo, step, l);
     }
 }
 
-static void one_segment(const gm_cpu_task *t, uint32_t i, uint32_t h, const view *v, uint32_t s, lines *l, partial *out)
+static void one_segment(const gm_cpu_task *t, uint32_t i, group heads, const view *v, uint32_t s, lines *l,
+                        partial out[GROUP])
 {
     const gm_op *op = &t->o->op;
-    const float *q = gm_cpu_row(&t->o->in[0], i) + h * op->head;
-    uint32_t row = gm_cpu_step_row(t, op->rows, i), kv_head = h / (op->n_head / op->n_kv);
+    const float *q[GROUP] = { NULL };
+    uint32_t row = gm_cpu_step_row(t, op->rows, i), kv_head = heads.h / (op->n_head / op->n_kv);
     uint32_t first = v->chunk + (uint32_t)((uint64_t)s * v->n_chunks / v->n_segments);
     uint32_t last = v->chunk + (uint32_t)((uint64_t)(s + 1) * v->n_chunks / v->n_segments);
-    out->sum = 0;
+    for (uint32_t g = 0; g < heads.n; g++) {
+        q[g] = gm_cpu_row(&t->o->in[0], i) + (heads.h + g) * op->head;
+        out[g].sum = 0;
+    }
     for (uint32_t c = first; c < last && !gm_cpu_stopped(t->x); c++) {
         uint32_t lo = gm_max_u32(v->first, c * GM_CPU_CHUNK);
         uint32_t hi = gm_min_u32(v->last, c * GM_CPU_CHUNK + GM_CPU_CHUNK - 1);
-        one_chunk(t, q, row, kv_head, lo, hi, l);
-        merge(out, &l->chunk, op->head);
+        one_chunk(t, q, heads.n, row, kv_head, lo, hi, l);
+        for (uint32_t g = 0; g < heads.n; g++) merge(&out[g], &l->chunk[g], op->head);
     }
 }
 
@@ -146,19 +200,27 @@ static partial stored(const gm_cpu_task *t, uint32_t i, uint32_t h, uint32_t s)
     return (partial){ .max = at[0], .sum = at[1], .acc = at + 16 };
 }
 
-static void split_segments(const gm_cpu_task *t, lines *l)
+static void split_segments(const gm_cpu_task *t, lines *l, uint32_t n_parts)
 {
-    uint32_t n_head = t->o->op.n_head, first, last;
-    /* Segments of one stretch lie together, so that heads of a group find its pages in the cache. */
-    uint32_t per_row = GM_CPU_SEGMENTS * n_head;
+    const gm_op *op = &t->o->op;
+    uint32_t n_segments = 1, first, last;
+    for (uint32_t i = 0; i < t->n_rows; i++)
+        n_segments = gm_max_u32(n_segments, view_of(t, gm_cpu_step_row(t, op->rows, i)).n_segments);
+    uint32_t size = group_size(t, t->n_rows * n_segments * op->n_head, n_parts), n_groups = groups_of(op, size);
+    /* Segments of one stretch lie together, so that groups find its pages in the cache. */
+    uint32_t per_row = n_segments * n_groups;
     while (gm_cpu_take(t, t->n_rows * per_row, 1, &first, &last)) {
-        uint32_t i = first / per_row, s = first % per_row / n_head, h = first % n_head;
-        view v = view_of(t, gm_cpu_step_row(t, t->o->op.rows, i));
+        uint32_t i = first / per_row, s = first % per_row / n_groups;
+        group heads = group_of(op, size, first % n_groups);
+        view v = view_of(t, gm_cpu_step_row(t, op->rows, i));
         if (s >= v.n_segments) continue;
-        partial p = stored(t, i, h, s);
-        one_segment(t, i, h, &v, s, l, &p);
-        p.acc[-16] = p.max;
-        p.acc[-15] = p.sum;
+        partial p[GROUP];
+        for (uint32_t g = 0; g < heads.n; g++) p[g] = stored(t, i, heads.h + g, s);
+        one_segment(t, i, heads, &v, s, l, p);
+        for (uint32_t g = 0; g < heads.n; g++) {
+            p[g].acc[-16] = p[g].max;
+            p[g].acc[-15] = p[g].sum;
+        }
     }
 }
 
@@ -168,29 +230,32 @@ static void merge_segments(const gm_cpu_task *t, lines *l)
     while (gm_cpu_take(t, t->n_rows * n_head, 1, &first, &last)) {
         uint32_t i = first / n_head, h = first % n_head;
         view v = view_of(t, gm_cpu_step_row(t, t->o->op.rows, i));
-        l->all.sum = 0;
+        l->all[0].sum = 0;
         for (uint32_t s = 0; s < v.n_segments; s++) {
             partial p = stored(t, i, h, s);
-            merge(&l->all, &p, t->o->op.head);
+            merge(&l->all[0], &p, t->o->op.head);
         }
-        write_result(t, i, h, &l->all);
+        write_result(t, i, h, &l->all[0]);
     }
 }
 
-/* Many rows: a head of a row is an item; rows of one head follow each other, as they see the same pages. */
+/* Many rows: a group of a row is an item; rows of one group follow each other, as they see the same pages. */
 static void whole_heads(const gm_cpu_task *t, lines *l, uint32_t n_parts)
 {
-    uint32_t n_items = t->n_rows * t->o->op.n_head, first, last;
+    const gm_op *op = &t->o->op;
+    uint32_t size = group_size(t, t->n_rows * op->n_head, n_parts), n_items = t->n_rows * groups_of(op, size);
+    uint32_t first, last;
     while (gm_cpu_take(t, n_items, gm_min_u32(8, gm_cpu_grain(n_items, n_parts)), &first, &last)) {
         for (uint32_t item = first; item < last && !gm_cpu_stopped(t->x); item++) {
-            uint32_t h = item / t->n_rows, i = item % t->n_rows;
-            view v = view_of(t, gm_cpu_step_row(t, t->o->op.rows, i));
-            l->all.sum = 0;
+            uint32_t i = item % t->n_rows;
+            group heads = group_of(op, size, item / t->n_rows);
+            view v = view_of(t, gm_cpu_step_row(t, op->rows, i));
+            for (uint32_t g = 0; g < heads.n; g++) l->all[g].sum = 0;
             for (uint32_t s = 0; s < v.n_segments; s++) {
-                one_segment(t, i, h, &v, s, l, &l->segment);
-                merge(&l->all, &l->segment, t->o->op.head);
+                one_segment(t, i, heads, &v, s, l, l->segment);
+                for (uint32_t g = 0; g < heads.n; g++) merge(&l->all[g], &l->segment[g], op->head);
             }
-            write_result(t, i, h, &l->all);
+            for (uint32_t g = 0; g < heads.n; g++) write_result(t, i, heads.h + g, &l->all[g]);
         }
     }
 }
@@ -201,7 +266,7 @@ void gm_cpu_attention(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint3
     if (t->n_rows * t->o->op.n_head > GM_CPU_SPLIT)
         whole_heads(t, &l, n_parts);
     else if (phase == 0)
-        split_segments(t, &l);
+        split_segments(t, &l, n_parts);
     else
         merge_segments(t, &l);
 }

@@ -33,14 +33,34 @@ static float dot_f16(const uint16_t *a, const float *b, size_t n)
     return sum_lanes(sums);
 }
 
-static void axpy_f32(float *restrict y, float a, const float *restrict x, size_t n)
+static void score_f32(const void *row, const float *const *x, uint32_t n_columns, size_t n, float *out)
 {
-    for (size_t i = 0; i < n; i++) y[i] += a * x[i];
+    for (uint32_t c = 0; c < n_columns; c++) out[c] = dot_f32(row, x[c], n);
 }
 
-static void axpy_f16(float *restrict y, float a, const uint16_t *restrict x, size_t n)
+static void score_f16(const void *row, const float *const *x, uint32_t n_columns, size_t n, float *out)
 {
-    for (size_t i = 0; i < n; i++) y[i] += a * gm_f32_from_f16(x[i]);
+    for (uint32_t c = 0; c < n_columns; c++) out[c] = dot_f16(row, x[c], n);
+}
+
+static void values_f32(const void *lines, size_t stride_bytes, size_t n_lines, const float *const *weights,
+                       float *const *out, uint32_t n_columns, size_t n)
+{
+    for (size_t l = 0; l < n_lines; l++) {
+        const float *line = (const void *)((const uint8_t *)lines + l * stride_bytes);
+        for (uint32_t c = 0; c < n_columns; c++)
+            for (size_t i = 0; i < n; i++) out[c][i] += weights[c][l] * line[i];
+    }
+}
+
+static void values_f16(const void *lines, size_t stride_bytes, size_t n_lines, const float *const *weights,
+                       float *const *out, uint32_t n_columns, size_t n)
+{
+    for (size_t l = 0; l < n_lines; l++) {
+        const uint16_t *line = (const void *)((const uint8_t *)lines + l * stride_bytes);
+        for (uint32_t c = 0; c < n_columns; c++)
+            for (size_t i = 0; i < n; i++) out[c][i] += weights[c][l] * gm_f32_from_f16(line[i]);
+    }
 }
 
 static void f32_to_f16(const float *x, uint16_t *out, size_t n)
@@ -80,9 +100,10 @@ void gm_cpu_reference_kernels(gm_kernels *k)
 {
     *k = (gm_kernels){ .level = "reference",
                        .dot_f32 = dot_f32,
-                       .dot_f16 = dot_f16,
-                       .axpy_f32 = axpy_f32,
-                       .axpy_f16 = axpy_f16,
+                       .score_f32 = score_f32,
+                       .score_f16 = score_f16,
+                       .values_f32 = values_f32,
+                       .values_f16 = values_f16,
                        .f32_to_f16 = f32_to_f16,
                        .sum_squares = sum_squares,
                        .geglu = geglu,

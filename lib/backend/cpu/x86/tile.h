@@ -93,7 +93,7 @@ typedef struct eight_rows {
 GM_INLINE int n_factors(kind f) { return (f.halves ? 2 : 1) + f.n_minima; }
 GM_INLINE size_t run_bytes(kind f) { return (size_t)(8 + n_factors(f)) * REGISTER; }
 
-GM_INLINE void keep_row(eight_rows *e, uint32_t r, kind f, const weights *w)
+GM_INLINE void keep_row(eight_rows *e, uint32_t r, kind f, const eight_runs *w)
 {
     GM_UNROLL
     for (int j = 0; j < 8; j++) {
@@ -131,7 +131,7 @@ GM_INLINE void write_rows(const eight_rows *e, uint32_t at, kind f, uint32_t n_r
             for (uint32_t at = 0; at < TILE_ROWS; at += 8) {                                                           \
                 for (uint32_t r = 0; r < 8; r++) {                                                                     \
                     const uint8_t *row = rows + (at + r) * row_bytes + b * (256 / (block) * (n_bytes));                \
-                    weights w;                                                                                         \
+                    eight_runs w;                                                                                      \
                     if (at + r >= n_rows)                                                                              \
                         memset(&w, 0, sizeof w);                                                                       \
                     else if (n_runs == 8)                                                                              \

@@ -81,10 +81,20 @@ GM_INLINE sums dot_signed(bytes w, const int8_t q[32])
 }
 #endif
 
+/* In each half: a0 + a2, a1 + a3, b0 + b2, b1 + b3. One shuffle, where a horizontal addition takes two. */
+GM_INLINE __m256i fold(__m256i a, __m256i b)
+{
+    __m256 x = _mm256_castsi256_ps(a), y = _mm256_castsi256_ps(b);
+    __m256i same = _mm256_blend_epi32(a, b, 0xcc), other = _mm256_castps_si256(_mm256_shuffle_ps(x, y, 0x4e));
+    return _mm256_add_epi32(same, other);
+}
+
 /* Of four runs: the sums of their first halves, then of their last ones. */
 GM_INLINE __m256i halves_of_four(const sums s[4])
 {
-    return _mm256_hadd_epi32(_mm256_hadd_epi32(s[0], s[1]), _mm256_hadd_epi32(s[2], s[3]));
+    __m256 x = _mm256_castsi256_ps(fold(s[0], s[1])), y = _mm256_castsi256_ps(fold(s[2], s[3]));
+    __m256i even = _mm256_castps_si256(_mm256_shuffle_ps(x, y, 0x88));
+    return _mm256_add_epi32(even, _mm256_castps_si256(_mm256_shuffle_ps(x, y, 0xdd)));
 }
 
 GM_INLINE void totals_of_halves(const sums s[8], ints *first, ints *last)
