@@ -14,6 +14,7 @@ typedef struct op_case {
     uint32_t n_out[3]; /* or: {n_ff, n_expert, n_used}; {n_vocab, padding}; {slice} */
     uint32_t n_head, n_kv, head, window, positions;
     uint32_t variant; /* see the kind's builder */
+    bool factors;     /* its matrices have some */
 } op_case;
 
 enum { PLAIN = 0, GEGLU = 1, GELU_MUL = 2 };    /* MATMUL */
@@ -139,6 +140,12 @@ static const op_case table[] = {
     { OP(EXPERTS, GM_BF16, 2), .n_in = 72, .n_out = { 19, 5, 5 } },
     { OP(EXPERTS, GM_IQ3_S, 2), .n_in = 256, .n_out = { 256, 3, 2 }, .variant = APART },
     { OP(EXPERTS, GM_MXFP4, 9), .n_in = 64, .n_out = { 128, 6, 2 } },
+    { OP(MATMUL, GM_NVFP4, 3), .n_in = 192, .n_out = { 17, 33, 5 }, .factors = true },
+    { OP(MATMUL, GM_NVFP4, 65), .n_in = 64, .n_out = { 35 }, .variant = GEGLU, .factors = true },
+    { OP(MATMUL, GM_F32, 2), .n_in = 33, .n_out = { 19 }, .variant = GELU_MUL, .factors = true },
+    { OP(HEAD, GM_NVFP4, 3), .n_in = 128, .n_out = { 1030, 5 }, .variant = CAP, .factors = true },
+    { OP(EXPERTS, GM_NVFP4, 9), .n_in = 128, .n_out = { 64, 5, 2 }, .factors = true },
+    { OP(EXPERTS, GM_NVFP4, 65), .n_in = 64, .n_out = { 128, 3, 2 }, .variant = APART, .factors = true },
 };
 
 uint32_t cases_count(void) { return GM_COUNT(table); }
@@ -304,7 +311,9 @@ const char *cases_make(uint32_t i, scene *s)
     case GM_OP_PLE_MIX: make_norms(c, s); break;
     default: make_rows(c, s); break;
     }
-    gm_text_format(name, sizeof name, "case %u: %s %s, %u rows, %u wide, variant %u", i, gm_op_name(c->kind),
-                   gm_format_of(c->type)->name, c->rows, c->n_in, c->variant);
+    for (unsigned w = 0; w < 3 && c->factors; w++)
+        if (s->weights[w]) scene_factors(s, w);
+    gm_text_format(name, sizeof name, "case %u: %s %s%s, %u rows, %u wide, variant %u", i, gm_op_name(c->kind),
+                   gm_format_of(c->type)->name, c->factors ? " with factors" : "", c->rows, c->n_in, c->variant);
     return name;
 }

@@ -107,6 +107,18 @@ void scene_weight(scene *s, unsigned i, gm_type type, uint32_t n_in, uint32_t n_
     free(values);
 }
 
+void scene_factors(scene *s, unsigned i)
+{
+    gm_weight_shape *w = &s->shapes[i];
+    uint64_t n = (uint64_t)w->n_in * w->n_out;
+    float *factors = scene_alloc(w->n_matrix * sizeof *factors);
+    for (uint32_t m = 0; m < w->n_matrix; m++) {
+        factors[m] = (scene_random(s) % 2 ? 1.0f : -1.0f) * (0.5f + (float)(scene_random(s) % 1024) / 1024);
+        for (uint64_t k = 0; k < n; k++) s->w[i][m * n + k] *= (double)factors[m];
+    }
+    w->factors = factors;
+}
+
 void scene_vector(scene *s, unsigned i, uint32_t n)
 {
     s->shapes[i] = (gm_weight_shape){ gm_format_of(GM_F32), n, 1, 1, NULL };

@@ -42,6 +42,8 @@ typedef struct results {
 void scene_init(scene *s, gm_op_kind kind, uint32_t n_rows, uint64_t seed);
 /* A random matrix [n_matrix][n_out][n_in], normal values of deviation about 1 / sqrt(n_in). */
 void scene_weight(scene *s, unsigned i, gm_type type, uint32_t n_in, uint32_t n_out, uint32_t n_matrix);
+/* Factors for weight i, from 0.5 to 1.5 and of both signs. */
+void scene_factors(scene *s, unsigned i);
 /* A vector around 1, as norm weights are. */
 void scene_vector(scene *s, unsigned i, uint32_t n);
 void scene_input(scene *s, unsigned i, uint32_t width); /* normal values */
