@@ -42,9 +42,11 @@ static void every_device(void **state)
     on_devices(NULL, chosen);
 }
 
-/* Bindings so short that experts are cut into spans, submits so short that their rows are cut too. */
+/* Memory apart from the host's, bindings so short that experts are cut into spans, submits so short that their rows are
+ * cut too. */
 static void make_small(gm_vk *vk)
 {
+    vk->caps.shares_ram = false;
     vk->caps.storage_range = 1u << 18;
     vk->work_per_ms = 1;
 }
@@ -53,6 +55,7 @@ static void small_pieces(void **state)
 {
     (void)state;
     on_devices(make_small, "experts");
+    on_devices(make_small, "ple_rows");
 }
 
 static int setup(void **state)

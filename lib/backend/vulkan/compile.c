@@ -28,7 +28,7 @@ gm_vk_call *gm_vk_add(gm_vk_compiler *c, const char *kernel, const gm_format *fo
     *call = (gm_vk_call){ .module = gm_vk_kernel(kernel, format), .domain = domain, .phase = c->phase };
     if (!call->module && !c->rc) c->rc = gm_fail(c->error, GEMMA_E_INTERNAL, "the kernel %s is not there", kernel);
     call->spec[0] = group;
-    gm_vk_bind_work(c, call, 0, x->work.step, x->input_bytes, false);
+    gm_vk_bind(c, call, 0, x->inputs, x->inputs_offset, x->input_bytes, false);
     call->push[0] = 0; /* it is in every index of the step copy already */
     call->push[GM_VK_BINDINGS] = c->at.counts + (domain == GM_VK_ALL ? 0 : 1);
     return call;
@@ -201,7 +201,7 @@ static int fill_constants(gm_vk_compiler *c)
 static uint32_t word_of(const gm_vk_compiler *c, const void *array)
 {
     const gm_exec *x = c->x;
-    uint64_t start = (x->workspace_offset + x->work.step) % x->vk->caps.storage_align;
+    uint64_t start = x->inputs_offset % x->vk->caps.storage_align;
     return (uint32_t)((start + (size_t)((const char *)array - (const char *)c->d->block->counts)) / sizeof(uint32_t));
 }
 
@@ -216,6 +216,9 @@ static int find_places(gm_vk_compiler *c)
     x->file_rows_offset = (uint64_t)((const char *)b->file_rows - (const char *)b->counts);
     if (!x->staging || !x->scratch || x->staging_offset % sizeof(uint32_t))
         return gm_fail(c->error, GEMMA_E_INTERNAL, "the step block does not lie in the device's staging memory");
+    bool copied = gm_vk_copies_inputs(x->vk);
+    x->inputs = copied ? x->scratch : x->staging;
+    x->inputs_offset = copied ? x->workspace_offset + x->work.step : x->staging_offset;
     c->at = (gm_vk_step_words){ .counts = word_of(c, b->counts),
                                 .token = word_of(c, b->token),
                                 .position = word_of(c, b->position),

@@ -92,6 +92,8 @@ struct gm_exec {
     gm_step_block *block;
     gm_step_limits limits;
     gm_vk_buffer *staging, *scratch;
+    gm_vk_buffer *inputs; /* where kernels read the step's inputs: the step copy, or the block in staging itself */
+    uint64_t inputs_offset;
     uint64_t staging_offset, workspace_offset, input_bytes;
     uint64_t file_rows_offset; /* in the step block */
     gm_vk_work work;
@@ -112,6 +114,9 @@ struct gm_exec {
 const char *gm_vk_refuses(const gm_backend *be, const gm_program *p, const gm_op *op);
 uint64_t gm_vk_workspace_bytes(const gm_backend *be, const gm_program *p, const gm_step_limits *limits);
 gm_vk_work gm_vk_work_of(const gm_vk *vk, const gm_program *p, const gm_step_limits *limits);
+/* Whether a step's inputs are copied to memory of the device's own; where its memory is the host's, kernels read the
+ * step block itself. */
+static inline bool gm_vk_copies_inputs(const gm_vk *vk) { return !vk->caps.shares_ram; }
 /* The module for a kernel and a format (NULL: none), or NULL. */
 const gm_spirv *gm_vk_kernel(const char *kernel, const gm_format *format);
 /* EXPERTS: gate and up are of different formats. */

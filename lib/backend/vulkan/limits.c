@@ -116,7 +116,7 @@ gm_vk_work gm_vk_work_of(const gm_vk *vk, const gm_program *p, const gm_step_lim
     for (uint32_t i = 0; i < p->n_ops; i++) add_wants(vk, p, &p->ops[i], &w);
     gm_vk_work work = { 0 };
     uint64_t at = 0;
-    work.step = take(&at, input_bytes(limits));
+    work.step = take(&at, gm_vk_copies_inputs(vk) ? input_bytes(limits) : 0);
     work.turns = take(&at, w.turns);
     work.suppressed = take(&at, (uint64_t)p->n_suppressed * sizeof(uint32_t));
     work.constants_bytes = work.suppressed - work.turns + p->n_suppressed * sizeof(uint32_t);

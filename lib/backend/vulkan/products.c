@@ -24,13 +24,13 @@ static gm_vk_call *add_table(gm_vk_compiler *c, const gm_op *op, uint64_t first,
     return call;
 }
 
-/* Rows that came with the step lie in its copy, one for each of the step's rows. */
+/* Rows that came with the step lie among its inputs, one for each of the step's rows. */
 static void file_rows(gm_vk_compiler *c, const gm_op *op)
 {
     const gm_exec *x = c->x;
     uint64_t stride = gm_file_row_stride(x->limits.file_row_bytes);
     gm_vk_call *call = add_table(c, op, 0, x->max_rows);
-    gm_vk_bind_work(c, call, 1, x->work.step + x->file_rows_offset, x->max_rows * stride, false);
+    gm_vk_bind(c, call, 1, x->inputs, x->inputs_offset + x->file_rows_offset, x->max_rows * stride, false);
     call->push[12] = GM_VK_NO_TOKEN;
     call->push[14] = x->max_rows;
     call->push[18] = (uint32_t)(stride / 2);

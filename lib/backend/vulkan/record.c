@@ -88,18 +88,24 @@ static int end_piece(recorder *w, gemma_error *error)
     return gm_vk_check(vk, vk->fn.EndCommandBuffer(w->c), "vkEndCommandBuffer", error);
 }
 
-/* The step block's inputs and the constants, to where kernels read them. */
-static void bring_inputs(recorder *w)
+static void copy_inputs(const recorder *w)
 {
-    gm_exec *x = w->x;
-    const gm_vk *vk = x->vk;
+    const gm_exec *x = w->x;
     /* Of rows from the file only as many as there are; what comes behind them is copied whole. */
     uint64_t stride = gm_file_row_stride(x->limits.file_row_bytes);
     uint64_t head = x->file_rows_offset + w->r->n_all * stride,
              tail = x->file_rows_offset + x->limits.max_rows * stride;
-    uint64_t from = x->staging_offset, to = x->workspace_offset + x->work.step;
+    uint64_t from = x->staging_offset, to = x->inputs_offset;
     VkBufferCopy copies[2] = { { from, to, head }, { from + tail, to + tail, x->input_bytes - tail } };
-    vk->fn.CmdCopyBuffer(w->c, x->staging->handle, x->scratch->handle, 2, copies);
+    x->vk->fn.CmdCopyBuffer(w->c, x->staging->handle, x->inputs->handle, 2, copies);
+}
+
+/* The step block's inputs and the constants, to where kernels read them. */
+static void bring_inputs(recorder *w)
+{
+    const gm_exec *x = w->x;
+    const gm_vk *vk = x->vk;
+    if (gm_vk_copies_inputs(vk)) copy_inputs(w);
     for (uint64_t at = 0; at < x->work.constants_bytes; at += UPDATE_BYTES) {
         uint64_t n = gm_min_u64(UPDATE_BYTES, x->work.constants_bytes - at);
         vk->fn.CmdUpdateBuffer(w->c, x->scratch->handle, x->workspace_offset + x->work.turns + at, n,
