@@ -19,7 +19,7 @@ static const int32_t suppressed[] = { 3, 9 };
 
 static gm_weight_shape shape(gm_type type, uint32_t n_in, uint32_t n_out, uint32_t n_matrix)
 {
-    return (gm_weight_shape){ gm_format_of(type), n_in, n_out, n_matrix };
+    return (gm_weight_shape){ gm_format_of(type), n_in, n_out, n_matrix, NULL };
 }
 
 static void make_shapes(void)
