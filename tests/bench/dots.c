@@ -65,7 +65,7 @@ int main(int argc, char **argv)
     if (!n) n = 256;
     uint8_t *rows = malloc(large);
     float *x = malloc(n * GM_DOT_COLUMNS * sizeof *x);
-    gm_activations *packed = malloc(GM_DOT_COLUMNS * gm_activations_bytes(n));
+    gm_activations *packed = aligned_alloc(64, GM_DOT_COLUMNS * gm_activations_bytes(n)); /* as backends keep them */
     if (!rows || !x || !packed) return 1;
     uint32_t seed = 1;
     for (size_t i = 0; i < large; i++) { /* any two bytes are a normal f16 */

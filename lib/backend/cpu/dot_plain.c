@@ -126,15 +126,18 @@ GM_INLINE sums dot_unsigned(bytes w, const int8_t q[32]) { return dot_signed(w, 
 /* Whether dot_signed is 128 × Σ q too large. */
 #define SIGNED_IS_OFFSET 0
 
-GM_INLINE ints totals(const sums s[8])
+/* `most` is the weights' largest magnitude: it says how few bits would do. */
+GM_INLINE ints totals(const sums s[8], int most)
 {
+    (void)most;
     ints r;
     for (int i = 0; i < 8; i++) r.v[i] = s[i].first + s[i].last;
     return r;
 }
 
-GM_INLINE void totals_of_halves(const sums s[8], ints *first, ints *last)
+GM_INLINE void totals_of_halves(const sums s[8], int most, ints *first, ints *last)
 {
+    (void)most;
     for (int i = 0; i < 8; i++) first->v[i] = s[i].first, last->v[i] = s[i].last;
 }
 

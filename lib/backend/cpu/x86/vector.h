@@ -89,25 +89,35 @@ GM_INLINE __m256i fold(__m256i a, __m256i b)
     return _mm256_add_epi32(same, other);
 }
 
-/* Of four runs: the sums of their first halves, then of their last ones. */
-GM_INLINE __m256i halves_of_four(const sums s[4])
+/* a0 + a1, a2 + a3, b0 + b1, b2 + b3 in each half, of sums that fit in 16 bits. */
+GM_INLINE __m256i fold_small(__m256i a, __m256i b)
 {
-    __m256 x = _mm256_castsi256_ps(fold(s[0], s[1])), y = _mm256_castsi256_ps(fold(s[2], s[3]));
+    return _mm256_madd_epi16(_mm256_packs_epi32(a, b), _mm256_set1_epi16(1));
+}
+
+/* Of four runs: the sums of their first halves, then of their last ones. The weights' largest magnitude is `most`: what
+ * fits in 16 bits, of 4 products a sum and then of 8, is folded there. */
+GM_INLINE __m256i halves_of_four(const sums s[4], int most)
+{
+    bool fits = 4 * 127 * most <= INT16_MAX;
+    __m256i a = fits ? fold_small(s[0], s[1]) : fold(s[0], s[1]), b = fits ? fold_small(s[2], s[3]) : fold(s[2], s[3]);
+    if (8 * 127 * most <= INT16_MAX) return fold_small(a, b);
+    __m256 x = _mm256_castsi256_ps(a), y = _mm256_castsi256_ps(b);
     __m256i even = _mm256_castps_si256(_mm256_shuffle_ps(x, y, 0x88));
     return _mm256_add_epi32(even, _mm256_castps_si256(_mm256_shuffle_ps(x, y, 0xdd)));
 }
 
-GM_INLINE void totals_of_halves(const sums s[8], ints *first, ints *last)
+GM_INLINE void totals_of_halves(const sums s[8], int most, ints *first, ints *last)
 {
-    __m256i a = halves_of_four(s), b = halves_of_four(s + 4);
+    __m256i a = halves_of_four(s, most), b = halves_of_four(s + 4, most);
     *first = _mm256_permute2x128_si256(a, b, 0x20);
     *last = _mm256_permute2x128_si256(a, b, 0x31);
 }
 
-GM_INLINE ints totals(const sums s[8])
+GM_INLINE ints totals(const sums s[8], int most)
 {
     ints first, last;
-    totals_of_halves(s, &first, &last);
+    totals_of_halves(s, most, &first, &last);
     return _mm256_add_epi32(first, last);
 }
 
@@ -179,6 +189,49 @@ GM_INLINE floats gather_halves(const uint8_t *at, size_t block_bytes, int count)
 #include "backend/cpu/kernels_dots.inc"
 #include "backend/cpu/kernels_floats.inc"
 
+/* ---- gelu: the operations of the plain loop, which compilers leave scalar ---- */
+GM_INLINE __m256 exp_parts_8(__m256i n, __m256 r)
+{
+    __m256 p = _mm256_set1_ps(1.0f / 5040);
+    p = _mm256_add_ps(_mm256_mul_ps(p, r), _mm256_set1_ps(1.0f / 720));
+    p = _mm256_add_ps(_mm256_mul_ps(p, r), _mm256_set1_ps(1.0f / 120));
+    p = _mm256_add_ps(_mm256_mul_ps(p, r), _mm256_set1_ps(1.0f / 24));
+    p = _mm256_add_ps(_mm256_mul_ps(p, r), _mm256_set1_ps(1.0f / 6));
+    p = _mm256_add_ps(_mm256_mul_ps(p, r), _mm256_set1_ps(0.5f));
+    p = _mm256_add_ps(_mm256_mul_ps(_mm256_mul_ps(p, r), r), r);
+    __m256i power = _mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23);
+    return _mm256_mul_ps(_mm256_add_ps(p, _mm256_set1_ps(1)), _mm256_castsi256_ps(power));
+}
+
+/* Whole part and rest of the exponent, in powers of two. */
+GM_INLINE __m128 split_exponent(__m128 x, __m128 *rest)
+{
+    const __m256d magic = _mm256_set1_pd(0x1.8p52);
+    __m256d g = _mm256_cvtps_pd(x), t = _mm256_mul_pd(_mm256_mul_pd(_mm256_set1_pd(0.044715), g), g);
+    t = _mm256_mul_pd(g, _mm256_add_pd(_mm256_set1_pd(1), t));
+    t = _mm256_mul_pd(t, _mm256_set1_pd(-0x1.26aec21bce75ap+1));
+    t = _mm256_max_pd(_mm256_set1_pd(-126), t); /* of a NaN: the NaN, which stands second */
+    t = _mm256_min_pd(_mm256_set1_pd(128), t);
+    __m256d n = _mm256_sub_pd(_mm256_add_pd(t, magic), magic);
+    *rest = _mm256_cvtpd_ps(_mm256_mul_pd(_mm256_sub_pd(t, n), _mm256_set1_pd(0x1.62e42fefa39efp-1)));
+    return _mm256_cvtpd_ps(n);
+}
+
+static void geglu_8(float *restrict gate, const float *restrict up, size_t n)
+{
+    size_t i = 0;
+    for (; n - i >= 8; i += 8) {
+        __m256 x = _mm256_loadu_ps(gate + i);
+        __m128 low_rest, high_rest, low = split_exponent(_mm256_castps256_ps128(x), &low_rest);
+        __m128 high = split_exponent(_mm256_extractf128_ps(x, 1), &high_rest);
+        __m256 shifted = _mm256_add_ps(_mm256_set_m128(high, low), _mm256_set1_ps(0x1.8p23f));
+        __m256 e = exp_parts_8(_mm256_castps_si256(shifted), _mm256_set_m128(high_rest, low_rest));
+        __m256 y = _mm256_div_ps(x, _mm256_add_ps(_mm256_set1_ps(1), e));
+        _mm256_storeu_ps(gate + i, _mm256_mul_ps(y, _mm256_loadu_ps(up + i)));
+    }
+    geglu(gate + i, up + i, n - i);
+}
+
 #include "backend/cpu/x86/tile.h"
 
 /* ---- activations: the bits of gm_q8a_pack ---- */
@@ -237,6 +290,7 @@ GM_INLINE void fill_level(gm_kernels *k, const char *level)
     fill_dots(k);
     fill_tiles(k);
     fill_floats(k);
+    k->geglu = geglu_8;
 }
 
 #endif
