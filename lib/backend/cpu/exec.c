@@ -59,7 +59,7 @@ static void list_phases(gm_exec *x)
 {
     x->n_phases = 0;
     for (uint32_t i = 0; i < x->n_ops; i++) {
-        uint32_t n = gm_cpu_op_phases(&x->ops[i], rows_of(x, &x->ops[i].op));
+        uint32_t n = gm_cpu_op_phases(x, &x->ops[i], rows_of(x, &x->ops[i].op));
         for (uint32_t phase = 0; phase < n; phase++) {
             gm_cpu_phase *p = &x->phases[x->n_phases++];
             p->op = i;

@@ -17,6 +17,7 @@
 #define GM_CPU_CHUNK    512  /* positions whose scores are held at once: 8 pages */
 #define GM_CPU_SEGMENTS 16   /* most stretches of chunks that attention over a row is cut into */
 #define GM_CPU_TILED    4    /* columns from which tiles are faster than dots */
+#define GM_CPU_OWN_ROWS 2    /* rows that each part packs for itself */
 #define GM_CPU_SPLIT    32   /* rows × heads up to which segments are items of their own */
 
 typedef struct gm_cpu {
@@ -134,7 +135,8 @@ static inline const float *gm_cpu_vector(const gm_cpu_matrix *w) { return (const
 /* ---- layout.c: scratch and phases of an op ---- */
 gm_cpu_work gm_cpu_op_work(const gm_cpu *cpu, const gm_program *p, const gm_op *op);
 /* Phases for n_rows rows; 0 if there is nothing to do. */
-uint32_t gm_cpu_op_phases(const gm_cpu_op *o, uint32_t n_rows);
+uint32_t gm_cpu_op_phases(const gm_exec *x, const gm_cpu_op *o, uint32_t n_rows);
+uint32_t gm_cpu_attention_phases(const gm_exec *x, const gm_cpu_op *o, uint32_t n_rows);
 /* How a weight of the program is multiplied; data is left NULL. */
 gm_cpu_matrix gm_cpu_matrix_of(const gm_cpu *cpu, const gm_weight_shape *shape);
 const char *gm_cpu_refuses(const gm_backend *be, const gm_program *p, const gm_op *op);
@@ -165,8 +167,14 @@ void gm_cpu_product(const gm_kernels *k, const gm_cpu_matrix *m, uint32_t first,
                     const gm_cpu_columns *columns, float *out, uint64_t out_stride, void *line);
 /* A phase: the rows of in0 to Q8 columns in the workspace's shared place. */
 void gm_cpu_pack_rows(const gm_cpu_task *t);
-/* The rows of in0 as w0 … take them: packed, or the slot itself. */
-gm_cpu_columns gm_cpu_columns_of(const gm_cpu_task *t, const gm_cpu_matrix *m);
+/* For up to GM_CPU_OWN_ROWS rows every part packs them for itself: that takes less time than waiting for a phase. */
+static inline bool gm_cpu_packs_own(const gm_cpu_op *o, uint32_t n_rows)
+{
+    return o->packs && n_rows <= GM_CPU_OWN_ROWS;
+}
+void gm_cpu_pack_own(const gm_cpu_task *t, void *place);
+/* The rows of in0 as w0 … take them: packed (to `packed`), or the slot itself. */
+gm_cpu_columns gm_cpu_columns_of(const gm_cpu_task *t, const gm_cpu_matrix *m, const void *packed);
 /* Row i of in0 where the op runs over the wanted rows but the slot may hold all (HEAD). */
 const float *gm_cpu_input(const gm_cpu_task *t, uint32_t i);
 
@@ -184,10 +192,11 @@ void gm_cpu_ple_mix(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_
 void gm_cpu_router(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
 void gm_cpu_experts(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
 
-/* What ATTENTION, HEAD and EXPERTS keep: bytes in the extra place and of a part; of a column between the two halves of
+/* What MATMUL, ATTENTION, HEAD and EXPERTS keep: bytes in the extra place and of a part; of a column between the two halves of
  * an expert. */
+uint64_t gm_cpu_matmul_part_bytes(uint64_t line_bytes, uint64_t column_bytes, uint32_t n_up);
 uint64_t gm_cpu_attention_part_bytes(uint32_t head);
-uint64_t gm_cpu_head_part_bytes(const gm_cpu_matrix *m, uint32_t max_rows);
+uint64_t gm_cpu_head_part_bytes(const gm_cpu_matrix *m, uint32_t max_rows); /* its own columns come behind */
 uint64_t gm_cpu_head_sums_bytes(uint32_t n_vocab, uint32_t max_rows);
 uint64_t gm_cpu_experts_part_bytes(uint64_t line_bytes);
 uint64_t gm_cpu_experts_lists_bytes(const gm_op *op, uint32_t max_rows);

@@ -48,9 +48,11 @@ static uint64_t line_bytes(const gm_cpu *cpu, const gm_program *p, const gm_op *
 
 static wants matmul_wants(const gm_cpu *cpu, const gm_program *p, const gm_op *op)
 {
-    uint64_t up = op->epilogue == GM_EPILOGUE_GEGLU ? (uint64_t)p->max_rows * GM_CPU_UNIT : 0;
-    return (wants){ .shared = columns_bytes(cpu, p, op, op->n_weights),
-                    .part = line_bytes(cpu, p, op, op->n_weights) + up * sizeof(float) };
+    uint64_t shared = columns_bytes(cpu, p, op, op->n_weights);
+    uint32_t n_up = op->epilogue == GM_EPILOGUE_GEGLU ? p->max_rows : 0;
+    return (wants){ .shared = shared,
+                    .part =
+                        gm_cpu_matmul_part_bytes(line_bytes(cpu, p, op, op->n_weights), shared / p->max_rows, n_up) };
 }
 
 static wants attention_wants(const gm_program *p, const gm_op *op)
@@ -63,9 +65,10 @@ static wants attention_wants(const gm_program *p, const gm_op *op)
 static wants head_wants(const gm_cpu *cpu, const gm_program *p, const gm_op *op)
 {
     gm_cpu_matrix m = gm_cpu_matrix_of(cpu, &p->weights[op->w[0]]);
-    return (wants){ .shared = columns_bytes(cpu, p, op, 1),
+    uint64_t shared = columns_bytes(cpu, p, op, 1);
+    return (wants){ .shared = shared,
                     .extra = gm_cpu_head_sums_bytes(op->n_vocab, p->max_rows),
-                    .part = gm_cpu_head_part_bytes(&m, p->max_rows) };
+                    .part = gm_cpu_head_part_bytes(&m, p->max_rows) + GM_CPU_OWN_ROWS * (shared / p->max_rows) };
 }
 
 static wants experts_wants(const gm_cpu *cpu, const gm_program *p, const gm_op *op)
@@ -108,13 +111,13 @@ gm_cpu_work gm_cpu_op_work(const gm_cpu *cpu, const gm_program *p, const gm_op *
 
 /* ---- phases ---- */
 
-uint32_t gm_cpu_op_phases(const gm_cpu_op *o, uint32_t n_rows)
+uint32_t gm_cpu_op_phases(const gm_exec *x, const gm_cpu_op *o, uint32_t n_rows)
 {
     if (n_rows == 0) return 0;
     switch (o->op.kind) {
-    case GM_OP_MATMUL: return o->packs ? 2 : 1;
-    case GM_OP_ATTENTION: return (uint64_t)n_rows * o->op.n_head > GM_CPU_SPLIT ? 1 : 2;
-    case GM_OP_HEAD: return o->packs ? 3 : 2;
+    case GM_OP_MATMUL: return o->packs && !gm_cpu_packs_own(o, n_rows) ? 2 : 1;
+    case GM_OP_ATTENTION: return gm_cpu_attention_phases(x, o, n_rows);
+    case GM_OP_HEAD: return o->packs && !gm_cpu_packs_own(o, n_rows) ? 3 : 2;
     case GM_OP_ROUTER:
     case GM_OP_EXPERTS: return 3;
     default: return 1;

@@ -20,15 +20,35 @@ typedef struct view {
     uint32_t n_segments;      /* 0: nothing is seen */
 } view;
 
-static view view_of(const gm_cpu_task *t, uint32_t row)
+static view view_in(const gm_step_block *block, const gm_op *op, uint32_t row)
 {
-    uint32_t position = t->block->position[row], window = t->o->op.window;
-    view v = { .first = window && position >= window ? position - window + 1 : 0, .last = t->block->last_seen[row] };
+    uint32_t position = block->position[row], window = op->window;
+    view v = { .first = window && position >= window ? position - window + 1 : 0, .last = block->last_seen[row] };
     if (v.first > v.last) return (view){ 0 };
     v.chunk = v.first / GM_CPU_CHUNK;
     v.n_chunks = v.last / GM_CPU_CHUNK - v.chunk + 1;
     v.n_segments = gm_min_u32(v.n_chunks, GM_CPU_SEGMENTS);
     return v;
+}
+
+static view view_of(const gm_cpu_task *t, uint32_t row) { return view_in(t->block, &t->o->op, row); }
+
+/* The most segments that a row has. */
+static uint32_t most_segments(const gm_step_block *block, const gm_op *op, uint32_t n_rows)
+{
+    uint32_t most = 1;
+    for (uint32_t i = 0; i < n_rows; i++) {
+        uint32_t row = op->rows == GM_ROWS_WANTED ? block->wanted[i] : i;
+        most = gm_max_u32(most, view_in(block, op, row).n_segments);
+    }
+    return most;
+}
+
+/* Segments that are items of their own are merged in a second phase, if there are any. */
+uint32_t gm_cpu_attention_phases(const gm_exec *x, const gm_cpu_op *o, uint32_t n_rows)
+{
+    if ((uint64_t)n_rows * o->op.n_head > GM_CPU_SPLIT) return 1;
+    return most_segments(x->block, &o->op, n_rows) > 1 ? 2 : 1;
 }
 
 /* a = a and b together; an empty one has sum 0. */
@@ -200,13 +220,11 @@ static partial stored(const gm_cpu_task *t, uint32_t i, uint32_t h, uint32_t s)
     return (partial){ .max = at[0], .sum = at[1], .acc = at + 16 };
 }
 
-static void split_segments(const gm_cpu_task *t, lines *l, uint32_t n_parts)
+static void split_segments(const gm_cpu_task *t, lines *l, uint32_t n_segments, uint32_t n_parts)
 {
     const gm_op *op = &t->o->op;
-    uint32_t n_segments = 1, first, last;
-    for (uint32_t i = 0; i < t->n_rows; i++)
-        n_segments = gm_max_u32(n_segments, view_of(t, gm_cpu_step_row(t, op->rows, i)).n_segments);
-    uint32_t size = group_size(t, t->n_rows * n_segments * op->n_head, n_parts), n_groups = groups_of(op, size);
+    uint32_t first, last, size = group_size(t, t->n_rows * n_segments * op->n_head, n_parts),
+                          n_groups = groups_of(op, size);
     /* Segments of one stretch lie together, so that groups find its pages in the cache. */
     uint32_t per_row = n_segments * n_groups;
     while (gm_cpu_take(t, t->n_rows * per_row, 1, &first, &last)) {
@@ -263,10 +281,12 @@ static void whole_heads(const gm_cpu_task *t, lines *l, uint32_t n_parts)
 void gm_cpu_attention(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts)
 {
     lines l = lines_of(t, part);
-    if (t->n_rows * t->o->op.n_head > GM_CPU_SPLIT)
+    bool few = (uint64_t)t->n_rows * t->o->op.n_head <= GM_CPU_SPLIT;
+    uint32_t n_segments = few ? most_segments(t->block, &t->o->op, t->n_rows) : 1;
+    if (n_segments == 1)
         whole_heads(t, &l, n_parts);
     else if (phase == 0)
-        split_segments(t, &l, n_parts);
+        split_segments(t, &l, n_segments, n_parts);
     else
         merge_segments(t, &l);
 }

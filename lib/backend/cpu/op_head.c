@@ -25,7 +25,7 @@ typedef struct place {
 
 uint64_t gm_cpu_head_part_bytes(const gm_cpu_matrix *m, uint32_t max_rows)
 {
-    return m->line_bytes + COLUMNS * GM_CPU_VOCAB * sizeof(float) + (uint64_t)max_rows * sizeof(best);
+    return m->line_bytes + COLUMNS * GM_CPU_VOCAB * sizeof(float) + gm_align_up((uint64_t)max_rows * sizeof(best), 64);
 }
 
 uint64_t gm_cpu_head_sums_bytes(uint32_t n_vocab, uint32_t max_rows)
@@ -145,15 +145,24 @@ static void use_logits(const gm_cpu_task *t, uint32_t row, uint32_t chunk, float
     if (sum->max > -INFINITY) sum->sum = t->k->softmax_exp(logits, sum->max, n);
 }
 
+static const void *columns_of_part(const gm_cpu_task *t, uint32_t part)
+{
+    if (!gm_cpu_packs_own(t->o, t->n_rows)) return gm_cpu_shared(t);
+    void *own = (uint8_t *)gm_cpu_own(t, part) + gm_cpu_head_part_bytes(&t->o->w[0], t->x->max_rows);
+    gm_cpu_pack_own(t, own);
+    return own;
+}
+
 static void stream(const gm_cpu_task *t, uint32_t part)
 {
     const gm_cpu_matrix *m = &t->o->w[0];
     place p = place_of(t, part);
+    const void *packed = columns_of_part(t, part);
     uint32_t n_vocab = t->o->op.n_vocab, n_chunks = (uint32_t)gm_div_up(n_vocab, GM_CPU_VOCAB), chunk, last;
     while (gm_cpu_take(t, n_chunks, 1, &chunk, &last)) {
         uint32_t first = chunk * GM_CPU_VOCAB, n = gm_min_u32(GM_CPU_VOCAB, n_vocab - first);
         for (uint32_t r = 0; r < t->n_rows && !gm_cpu_stopped(t->x); r += COLUMNS) {
-            gm_cpu_columns columns = gm_cpu_columns_of(t, m);
+            gm_cpu_columns columns = gm_cpu_columns_of(t, m, packed);
             if (columns.index)
                 columns.index += r;
             else
@@ -202,7 +211,7 @@ static void finish(const gm_cpu_task *t, uint32_t part, uint32_t n_parts)
 
 void gm_cpu_head(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts)
 {
-    if (!t->o->packs) phase++;
+    if (!t->o->packs || gm_cpu_packs_own(t->o, t->n_rows)) phase++;
     if (phase == 0) {
         gm_cpu_pack_rows(t);
     } else if (phase == 1) {

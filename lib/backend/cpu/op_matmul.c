@@ -10,18 +10,43 @@ static void apply_gate(const gm_cpu_task *t, uint32_t first, uint32_t last, cons
         t->k->geglu(gm_cpu_row(&t->o->out[0], c) + first, up + c * up_stride, last - first);
 }
 
-static void one_unit(const gm_cpu_task *t, uint32_t i, uint32_t unit, void *line, float *up)
+/* A part's place: what products take, its own columns, the `up` values of a unit. */
+typedef struct place {
+    void *line;
+    const void *packed; /* or the shared ones */
+    float *up;          /* [n_rows][GM_CPU_UNIT] */
+} place;
+
+uint64_t gm_cpu_matmul_part_bytes(uint64_t line_bytes, uint64_t column_bytes, uint32_t n_up)
+{
+    return line_bytes + GM_CPU_OWN_ROWS * column_bytes + (uint64_t)n_up * GM_CPU_UNIT * sizeof(float);
+}
+
+static place place_of(const gm_cpu_task *t, uint32_t part)
+{
+    uint64_t line_bytes = 0;
+    for (uint32_t i = 0; i < t->o->op.n_weights; i++) line_bytes = gm_max_u64(line_bytes, t->o->w[i].line_bytes);
+    uint8_t *own = gm_cpu_own(t, part), *packed = own + line_bytes;
+    uint64_t packed_bytes = t->o->packs ? GM_CPU_OWN_ROWS * gm_activations_bytes(t->o->in[0].width) : 0;
+    place p = { .line = own, .packed = gm_cpu_shared(t), .up = (float *)(void *)(packed + packed_bytes) };
+    if (!gm_cpu_packs_own(t->o, t->n_rows)) return p;
+    gm_cpu_pack_own(t, packed);
+    p.packed = packed;
+    return p;
+}
+
+static void one_unit(const gm_cpu_task *t, uint32_t i, uint32_t unit, const place *p)
 {
     const gm_op *op = &t->o->op;
     const gm_cpu_matrix *m = &t->o->w[i];
     const gm_cpu_slot *out = &t->o->out[i];
     uint32_t first = unit * GM_CPU_UNIT, last = gm_min_u32(first + GM_CPU_UNIT, m->n_out);
-    gm_cpu_columns columns = gm_cpu_columns_of(t, m);
-    gm_cpu_product(t->k, m, first, last, &columns, out->data + first, out->width, line);
+    gm_cpu_columns columns = gm_cpu_columns_of(t, m, p->packed);
+    gm_cpu_product(t->k, m, first, last, &columns, out->data + first, out->width, p->line);
     if (op->epilogue == GM_EPILOGUE_GEGLU) {
-        columns = gm_cpu_columns_of(t, &t->o->w[1]);
-        gm_cpu_product(t->k, &t->o->w[1], first, last, &columns, up, GM_CPU_UNIT, line);
-        apply_gate(t, first, last, up, GM_CPU_UNIT);
+        columns = gm_cpu_columns_of(t, &t->o->w[1], p->packed);
+        gm_cpu_product(t->k, &t->o->w[1], first, last, &columns, p->up, GM_CPU_UNIT, p->line);
+        apply_gate(t, first, last, p->up, GM_CPU_UNIT);
     } else if (op->epilogue == GM_EPILOGUE_GELU_MUL) {
         apply_gate(t, first, last, t->o->in[1].data + op->offset + first, t->o->in[1].width);
     }
@@ -29,21 +54,19 @@ static void one_unit(const gm_cpu_task *t, uint32_t i, uint32_t unit, void *line
 
 void gm_cpu_matmul(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts)
 {
-    if (t->o->packs && phase == 0) {
+    if (t->o->packs && !gm_cpu_packs_own(t->o, t->n_rows) && phase == 0) {
         gm_cpu_pack_rows(t);
         return;
     }
     uint32_t n_weights = t->o->op.epilogue == GM_EPILOGUE_NONE ? t->o->op.n_weights : 1;
     uint32_t n_units = 0, first, last;
     for (uint32_t i = 0; i < n_weights; i++) n_units += units_of(&t->o->w[i]);
-    /* The line for unpacked rows, then the `up` values of a unit. */
-    uint8_t *line = gm_cpu_own(t, part);
-    float *up = (float *)(void *)(line + gm_max_u64(t->o->w[0].line_bytes, t->o->w[1].line_bytes));
+    place p = place_of(t, part);
     while (gm_cpu_take(t, n_units, gm_cpu_grain(n_units, n_parts), &first, &last)) {
         for (uint32_t u = first; u < last && !gm_cpu_stopped(t->x); u++) {
             uint32_t i = 0, unit = u;
             while (unit >= units_of(&t->o->w[i])) unit -= units_of(&t->o->w[i++]);
-            one_unit(t, i, unit, line, up);
+            one_unit(t, i, unit, &p);
         }
     }
 }

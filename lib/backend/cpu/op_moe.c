@@ -182,11 +182,11 @@ static void hidden_unit(const gm_cpu_task *t, const lists *l, uint32_t e, uint32
     gm_cpu_matrix m_up = apart ? expert_of(&w[2], e, op->n_ff) : m_gate;
     uint32_t up_first = apart ? first : op->n_ff + first, n = last - first;
     for (uint32_t p = l->start[e]; p < l->start[e + 1]; p += COLUMNS) {
-        gm_cpu_columns columns = gm_cpu_columns_of(t, &m_gate);
+        gm_cpu_columns columns = gm_cpu_columns_of(t, &m_gate, gm_cpu_shared(t));
         columns.index = l->row + p;
         columns.n = gm_min_u32(COLUMNS, l->start[e + 1] - p);
         gm_cpu_product(t->k, &m_gate, first, last, &columns, gate, GM_CPU_FF_UNIT, line);
-        gm_cpu_columns up_columns = gm_cpu_columns_of(t, &m_up);
+        gm_cpu_columns up_columns = gm_cpu_columns_of(t, &m_up, gm_cpu_shared(t));
         up_columns.index = columns.index;
         up_columns.n = columns.n;
         gm_cpu_product(t->k, &m_up, up_first, up_first + n, &up_columns, up, GM_CPU_FF_UNIT, line);

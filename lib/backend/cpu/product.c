@@ -94,12 +94,20 @@ void gm_cpu_pack_rows(const gm_cpu_task *t)
                    n_in / 32, n_in / 32);
 }
 
-gm_cpu_columns gm_cpu_columns_of(const gm_cpu_task *t, const gm_cpu_matrix *m)
+void gm_cpu_pack_own(const gm_cpu_task *t, void *place)
+{
+    uint32_t n_in = t->o->in[0].width;
+    for (uint32_t i = 0; i < t->n_rows; i++) {
+        uint8_t *to = (uint8_t *)place + i * gm_activations_bytes(n_in);
+        t->k->pack(gm_cpu_input(t, i), (gm_activations *)(void *)to, 0, n_in / 32, n_in / 32);
+    }
+}
+
+gm_cpu_columns gm_cpu_columns_of(const gm_cpu_task *t, const gm_cpu_matrix *m, const void *packed)
 {
     const gm_cpu_slot *s = &t->o->in[0];
     bool pick = s->rows == GM_ROWS_ALL && t->o->op.kind == GM_OP_HEAD;
-    if (m->q8)
-        return (gm_cpu_columns){ .data = gm_cpu_shared(t), .stride = gm_activations_bytes(s->width), .n = t->n_rows };
+    if (m->q8) return (gm_cpu_columns){ .data = packed, .stride = gm_activations_bytes(s->width), .n = t->n_rows };
     return (gm_cpu_columns){
         .data = s->data, .stride = s->width * sizeof(float), .index = pick ? t->block->wanted : NULL, .n = t->n_rows
     };
