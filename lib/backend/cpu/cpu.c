@@ -87,7 +87,7 @@ static int cpu_buffer_read(gm_buffer *b, uint64_t offset, void *dst, uint64_t n,
 /* ---- probe ---- */
 
 #define PROBE_BYTES (256u << 20)
-#define PROBE_NS    300000000u
+#define PROBE_NS    100000000u
 
 typedef struct probe {
     uint64_t *words;
