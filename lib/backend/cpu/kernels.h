@@ -37,6 +37,10 @@ typedef struct gm_tile {
 /* The same for F32, F16, BF16 weights, which keep float activations; any n. */
 typedef void (*gm_dot_f32)(const void *row, const float *const *x, uint32_t n_columns, size_t n, float *out);
 
+/* Lines of keys, stride_bytes apart, against n_columns (1 … GM_DOT_COLUMNS) queries of n values: out[c][l] = line l · q[c],
+ * with the bits of a gm_dot_f32. */
+typedef void (*gm_scores)(const void *lines, size_t stride_bytes, size_t n_lines, const float *const *q,
+                          float *const *out, uint32_t n_columns, size_t n);
 /* Lines of values, stride_bytes apart, for n_columns (1 … GM_DOT_COLUMNS) queries: out[c][i] += weights[c][l] × line l [i],
  * one line after another. */
 typedef void (*gm_values)(const void *lines, size_t stride_bytes, size_t n_lines, const float *const *weights,
@@ -51,7 +55,7 @@ typedef struct gm_kernels {
     /* Runs first … first + n_runs - 1 of a vector of `total` runs from x; the zeros behind its end come with the last. */
     void (*pack)(const float *x, gm_activations *out, size_t first, size_t n_runs, size_t total);
     float (*dot_f32)(const float *a, const float *b, size_t n);
-    gm_dot_f32 score_f16, score_f32; /* a line of keys against queries */
+    gm_scores scores_f16, scores_f32;
     gm_values values_f16, values_f32;
     void (*f32_to_f16)(const float *x, uint16_t *out, size_t n);
     double (*sum_squares)(const float *x, size_t n);

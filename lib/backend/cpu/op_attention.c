@@ -127,14 +127,19 @@ static void add_scores(const gm_cpu_task *t, const float *const *q, uint32_t n_q
                        uint32_t n, lines *l)
 {
     const gm_cpu_kv *kv = t->o->kv;
-    bool packed = kv->format->block > 1;
-    gm_dot_f32 dot = kv->format->type == GM_F16 ? t->k->score_f16 : t->k->score_f32;
-    for (uint32_t i = 0; i < n; i++, line += kv->line_bytes) {
-        float sums[GROUP];
-        if (packed) unpack_lines(kv, line, 1, l->unpacked);
-        dot(packed ? (const void *)l->unpacked : line, q, n_q, kv->head, sums);
-        for (uint32_t g = 0; g < n_q; g++) l->scores[g * GM_CPU_CHUNK + at + i] = sums[g];
-    }
+    float *out[GROUP] = { NULL };
+    for (uint32_t g = 0; g < n_q; g++) out[g] = l->scores + g * GM_CPU_CHUNK + at;
+    if (kv->format->type == GM_F16)
+        t->k->scores_f16(line, kv->line_bytes, n, q, out, n_q, kv->head);
+    else if (kv->format->type == GM_F32)
+        t->k->scores_f32(line, kv->line_bytes, n, q, out, n_q, kv->head);
+    else
+        for (uint32_t i = 0; i < n; i += UNPACKED) {
+            uint32_t some = gm_min_u32(UNPACKED, n - i);
+            unpack_lines(kv, line + i * kv->line_bytes, some, l->unpacked);
+            t->k->scores_f32(l->unpacked, kv->head * sizeof(float), some, q, out, n_q, kv->head);
+            for (uint32_t g = 0; g < n_q; g++) out[g] += some;
+        }
 }
 
 static void add_values(const gm_cpu_task *t, uint32_t n_q, const uint8_t *line, uint32_t at, uint32_t n, lines *l)

@@ -33,14 +33,22 @@ static float dot_f16(const uint16_t *a, const float *b, size_t n)
     return sum_lanes(sums);
 }
 
-static void score_f32(const void *row, const float *const *x, uint32_t n_columns, size_t n, float *out)
+static void scores_f32(const void *lines, size_t stride_bytes, size_t n_lines, const float *const *q, float *const *out,
+                       uint32_t n_columns, size_t n)
 {
-    for (uint32_t c = 0; c < n_columns; c++) out[c] = dot_f32(row, x[c], n);
+    for (size_t l = 0; l < n_lines; l++) {
+        const float *line = (const void *)((const uint8_t *)lines + l * stride_bytes);
+        for (uint32_t c = 0; c < n_columns; c++) out[c][l] = dot_f32(line, q[c], n);
+    }
 }
 
-static void score_f16(const void *row, const float *const *x, uint32_t n_columns, size_t n, float *out)
+static void scores_f16(const void *lines, size_t stride_bytes, size_t n_lines, const float *const *q, float *const *out,
+                       uint32_t n_columns, size_t n)
 {
-    for (uint32_t c = 0; c < n_columns; c++) out[c] = dot_f16(row, x[c], n);
+    for (size_t l = 0; l < n_lines; l++) {
+        const uint16_t *line = (const void *)((const uint8_t *)lines + l * stride_bytes);
+        for (uint32_t c = 0; c < n_columns; c++) out[c][l] = dot_f16(line, q[c], n);
+    }
 }
 
 static void values_f32(const void *lines, size_t stride_bytes, size_t n_lines, const float *const *weights,
@@ -100,8 +108,8 @@ void gm_cpu_reference_kernels(gm_kernels *k)
 {
     *k = (gm_kernels){ .level = "reference",
                        .dot_f32 = dot_f32,
-                       .score_f32 = score_f32,
-                       .score_f16 = score_f16,
+                       .scores_f32 = scores_f32,
+                       .scores_f16 = scores_f16,
                        .values_f32 = values_f32,
                        .values_f16 = values_f16,
                        .f32_to_f16 = f32_to_f16,
