@@ -375,84 +375,6 @@ static void activations_match(void **state)
 }
 
 /* ---- helpers ---- */
-/* For any number of lines and queries: the bits of one line and one query. */
-static void scores_match(void **state)
-{
-    gm_kernels k = pick(state);
-    enum { N_LINES = 5, LENGTH = 70, STRIDE = LENGTH + 3 };
-    seed = 10;
-    float lines[N_LINES * STRIDE], q[COLUMNS][LENGTH];
-    uint16_t halves[N_LINES * STRIDE];
-    for (size_t i = 0; i < GM_COUNT(lines); i++) {
-        halves[i] = gm_f16_from_f32(uniform());
-        lines[i] = gm_f32_from_f16(halves[i]);
-    }
-    for (size_t i = 0; i < COLUMNS * LENGTH; i++) q[i / LENGTH][i % LENGTH] = uniform();
-    for (size_t n = 0; n <= LENGTH; n++) {
-        for (uint32_t n_columns = 1; n_columns <= COLUMNS; n_columns++) {
-            float out[2][COLUMNS][N_LINES + 1];
-            float *to[2][COLUMNS];
-            const float *by[COLUMNS];
-            for (size_t c = 0; c < COLUMNS; c++) {
-                by[c] = q[c];
-                for (size_t i = 0; i < 2; i++) to[i][c] = out[i][c], out[i][c][N_LINES] = 12345;
-            }
-            k.scores_f32(lines, STRIDE * sizeof *lines, N_LINES, by, to[0], n_columns, n);
-            k.scores_f16(halves, STRIDE * sizeof *halves, N_LINES, by, to[1], n_columns, n);
-            for (size_t c = 0; c < n_columns; c++)
-                for (size_t l = 0; l < N_LINES; l++) {
-                    float want[2];
-                    k.f32[GM_F32](lines + l * STRIDE, by + c, 1, n, &want[0]);
-                    k.f32[GM_F16](halves + l * STRIDE, by + c, 1, n, &want[1]);
-                    assert_memory_equal(&out[0][c][l], &want[0], sizeof want[0]);
-                    assert_memory_equal(&out[1][c][l], &want[1], sizeof want[1]);
-                    assert_true(out[0][c][N_LINES] == 12345 && out[1][c][N_LINES] == 12345);
-                }
-        }
-    }
-}
-
-static void values_match(void **state)
-{
-    gm_kernels k = pick(state);
-    enum { N_LINES = 9, LENGTH = 70, STRIDE = LENGTH + 3 };
-    seed = 4;
-    float lines[N_LINES * STRIDE], weights[COLUMNS][N_LINES];
-    uint16_t halves[N_LINES * STRIDE];
-    for (size_t i = 0; i < GM_COUNT(lines); i++) {
-        halves[i] = gm_f16_from_f32(uniform());
-        lines[i] = gm_f32_from_f16(halves[i]);
-    }
-    for (size_t i = 0; i < COLUMNS * N_LINES; i++) weights[i / N_LINES][i % N_LINES] = uniform();
-    for (size_t n = 0; n <= LENGTH; n++) {
-        float first[COLUMNS][LENGTH + 1], out[2][COLUMNS][LENGTH + 1], one[LENGTH + 1];
-        const float *by[COLUMNS];
-        float *to[2][COLUMNS];
-        for (size_t i = 0; i < COLUMNS * (LENGTH + 1); i++) first[i / (LENGTH + 1)][i % (LENGTH + 1)] = uniform();
-        memcpy(out[0], first, sizeof first);
-        memcpy(out[1], first, sizeof first);
-        for (size_t c = 0; c < COLUMNS; c++) by[c] = weights[c], to[0][c] = out[0][c], to[1][c] = out[1][c];
-        k.values_f32(lines, STRIDE * sizeof *lines, N_LINES, by, to[0], COLUMNS, n);
-        k.values_f16(halves, STRIDE * sizeof *halves, N_LINES, by, to[1], COLUMNS, n);
-        assert_memory_equal(out[0], out[1], sizeof out[0]);
-        for (size_t c = 0; c < COLUMNS; c++) {
-            assert_true(out[0][c][n] == first[c][n]);
-            for (size_t i = 0; i < n; i++) {
-                double want = (double)first[c][i];
-                for (size_t l = 0; l < N_LINES; l++) want += (double)weights[c][l] * (double)lines[l * STRIDE + i];
-                assert_true(fabs((double)out[0][c][i] - want) <= 2e-6);
-            }
-            /* Alone, and line by line: the same bits. */
-            memcpy(one, first[c], sizeof one);
-            for (size_t l = 0; l < N_LINES; l++) {
-                const float *weight = &weights[c][l];
-                k.values_f16(halves + l * STRIDE, 0, 1, &weight, &(float *){ one }, 1, n);
-            }
-            assert_memory_equal(one, out[0][c], sizeof one);
-        }
-    }
-}
-
 /* All halves, the floats between them, and a walk through all exponents. */
 static void f32_to_f16_matches(void **state)
 {
@@ -613,8 +535,6 @@ int main(void)
         { "tiles", tiles_have_the_bits_of_the_dots },
         { "float rows", float_rows_match },
         { "activations", activations_match },
-        { "scores", scores_match },
-        { "values", values_match },
         { "f32_to_f16", f32_to_f16_matches },
         { "sum_squares", sum_squares_matches },
         { "geglu", geglu_matches },
