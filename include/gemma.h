@@ -180,7 +180,7 @@ typedef struct gemma_device_info {
     uint32_t usable;  /* 0: `reason` says why not */
     char id[32];      /* what gemma_device_find takes: "cpu", "reference", "vulkan:0" */
     char name[128];   /* what a person reads */
-    char reason[128]; /* of a usable device: a caution, for which GEMMA_DEVICE_AUTO passes it over; else empty */
+    char reason[128]; /* of a device that is not usable; else empty */
 } gemma_device_info;
 
 typedef struct gemma_heap_info {
@@ -443,6 +443,7 @@ typedef struct gemma_model_status {
     uint32_t sliding_pages;
     double load_seconds;
     uint64_t load_bytes;
+    uint64_t driver_bytes; /* what a GPU's driver took on top, by its own count; 0 where it keeps none */
 } gemma_model_status;
 GEMMA_PUBLIC int gemma_model_query(const gemma_model *model, gemma_model_status *status);
 

@@ -38,6 +38,7 @@ struct gemma_model {
     gm_ref ref;
     gemma_plan *plan;
     gm_engine *engine;
+    uint64_t driver_bytes; /* measured when it was loaded */
 };
 
 struct gemma_tokenizer {

@@ -9,6 +9,18 @@ void gm_model_drop(gemma_model *model)
     gm_plan_drop(plan);
 }
 
+/* What drivers say this process holds of a GPU plan's heaps. */
+static uint64_t held_bytes(const gm_plan *p)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < p->n_lines; i++) {
+        gm_heap_state state = { 0 };
+        p->backend->fns->heap(p->backend, p->lines[i].heap, &state);
+        if (state.budget_reported && p->backend->driver_bytes) bytes += state.used_bytes;
+    }
+    return bytes;
+}
+
 int gemma_model_load(gemma_plan *plan, const gemma_load_options *options, gemma_model **out, gemma_error *error)
 {
     gm_error_clear(error);
@@ -28,12 +40,17 @@ int gemma_model_load(gemma_plan *plan, const gemma_load_options *options, gemma_
     model->plan = plan;
     gm_ref_take(&plan->ref);
     gm_resident *resident = NULL;
+    uint64_t before = held_bytes(plan->plan);
     rc = gm_weights_load(plan->plan, plan->file->gguf, o.progress, o.progress_user, o.cancel, &resident, error);
     if (!rc) rc = gm_engine_create(plan->plan, resident, &model->engine, error);
     if (rc) {
         gm_model_drop(model);
         return rc;
     }
+    uint64_t taken = held_bytes(plan->plan) - before;
+    gemma_model_status status;
+    gm_engine_query(model->engine, &status);
+    if (taken > status.allocated_bytes && taken < UINT64_MAX / 2) model->driver_bytes = taken - status.allocated_bytes;
     *out = model;
     return GEMMA_OK;
 }
@@ -45,5 +62,6 @@ int gemma_model_query(const gemma_model *model, gemma_model_status *status)
     if (!model || !status) return GEMMA_E_ARG;
     gemma_model_status full = { .size = sizeof full };
     gm_engine_query(model->engine, &full);
+    full.driver_bytes = model->driver_bytes;
     return gm_result_write(status, &full, sizeof full);
 }

@@ -26,8 +26,7 @@ static bool is_gpu(const gemma_device_info *info)
     return info->usable && (info->kind == GEMMA_DEVICE_DISCRETE || info->kind == GEMMA_DEVICE_INTEGRATED);
 }
 
-/* GEMMA_DEVICE_AUTO: the first real GPU without a caution that holds the plan, else the CPU; the note says why
- * GPUs were passed over. */
+/* GEMMA_DEVICE_AUTO: the first real GPU that holds the plan, else the CPU; the note says why GPUs were passed over. */
 static int plan_for_any(gemma_plan *plan, gemma_plan_options o, gemma_error *error)
 {
     gemma_runtime *rt = plan->file->runtime;
@@ -37,11 +36,6 @@ static int plan_for_any(gemma_plan *plan, gemma_plan_options o, gemma_error *err
         gemma_device_info info = { .size = sizeof info };
         rt->devices[i]->fns->describe(rt->devices[i], &info);
         if (!is_gpu(&info)) continue;
-        if (info.reason[0]) {
-            at += gm_text_format(plan->note + at, sizeof plan->note - at, "%s%s (%s): %s", at ? "; " : "", info.id,
-                                 info.name, info.reason);
-            continue;
-        }
         gemma_error why = { .size = sizeof why };
         o.device = i;
         o.probe = probe && probe->device == i ? probe : NULL;

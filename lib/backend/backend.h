@@ -13,8 +13,9 @@ typedef struct gm_buffer {
     gm_backend *backend;
     uint64_t n_bytes;
     uint32_t heap;
-    uint32_t tag; /* GEMMA_TAG_… */
-    void *host;   /* where the CPU sees it, or NULL */
+    uint32_t tag;          /* GEMMA_TAG_… */
+    void *host;            /* where the CPU sees it, or NULL */
+    struct gm_buffer *via; /* host NULL: staging that its bytes come and go through; set by who created it */
 } gm_buffer;
 
 /* A place in a buffer, or (buffer NULL) in memory that is not ours: a mapped file. Both NULL: a table whose rows come
@@ -97,6 +98,7 @@ typedef struct gm_backend_fns {
     void (*destroy)(gm_backend *be);
     void (*describe)(const gm_backend *be, gemma_device_info *info); /* size is set by the caller */
     uint32_t (*n_heaps)(const gm_backend *be);
+    uint32_t (*heap_of)(const gm_backend *be, uint32_t tag); /* where buffers of this kind lie; NULL: heap 0 */
     void (*heap)(const gm_backend *be, uint32_t heap, gm_heap_state *state);
     /* NULL: can do it; else why not, as a phrase that ends "… is not supported": static storage. */
     const char *(*refuses)(const gm_backend *be, const gm_program *p, const gm_op *op);
@@ -123,11 +125,17 @@ typedef struct gm_backend_fns {
 struct gm_backend {
     const gm_backend_fns *fns;
     gm_mem *mem;
-    uint32_t default_kv; /* GEMMA_TYPE_… used when the caller does not choose */
-    bool can_map;        /* weights may be used in place from a mapped file */
+    uint32_t default_kv;     /* GEMMA_TYPE_… used when the caller does not choose */
+    bool can_map;            /* weights may be used in place from a mapped file */
+    uint64_t transfer_bytes; /* of the staging for buffers the CPU does not see; 0: it sees them all */
+    uint64_t driver_bytes;   /* a guess at what the driver takes for itself */
 };
 
 /* The front door: same names, arguments checked, optional entries filled. */
+static inline uint32_t gm_backend_heap_of(const gm_backend *be, uint32_t tag)
+{
+    return be->fns->heap_of ? be->fns->heap_of(be, tag) : 0;
+}
 static inline void gm_backend_destroy(gm_backend *be)
 {
     if (be) be->fns->destroy(be);

@@ -10,7 +10,7 @@ uint64_t gm_plan_budget(const gm_backend *backend, uint32_t heap, const gm_setti
     backend->fns->heap(backend, heap, &state);
     uint64_t budget = minus(state.budget_bytes, state.used_bytes), headroom;
     bool reported = state.budget_reported;
-    if (settings->budget_bytes) {
+    if (settings->budget_bytes && heap == gm_backend_heap_of(backend, GEMMA_TAG_WEIGHTS)) {
         budget = settings->budget_bytes;
         reported = true;
     } else if (!reported) {

@@ -4,21 +4,38 @@
 
 #define WEIGHT_BLOCK ((uint64_t)1 << 30) /* tensors share blocks up to this */
 
-enum { HOME = 0 }; /* the heap everything is put on */
+enum { FURTHER_BLOCKS = 5 }; /* KV of two kinds, scratch, staging, transfer */
 
 typedef struct layout {
     gm_plan *plan;
     const gm_gguf *gguf;
     gemma_error *error;
-    gm_bill_line *line;
     uint8_t *homes; /* [n_weights] gm_home */
 } layout;
 
 static uint32_t add_block(layout *y, uint32_t tag)
 {
     gm_plan *p = y->plan;
-    p->blocks[p->n_blocks] = (gm_block){ .heap = HOME, .tag = tag };
+    p->blocks[p->n_blocks] = (gm_block){ .heap = gm_backend_heap_of(p->backend, tag), .tag = tag };
     return p->n_blocks++;
+}
+
+/* The bill's line of a heap; the first time it is asked for, a new one. The heap of weights has the first. */
+static gm_bill_line *line_of(gm_plan *p, uint32_t heap)
+{
+    uint32_t i = 0;
+    while (i < p->n_lines && p->lines[i].heap != heap) i++;
+    if (i < p->n_lines) return &p->lines[i];
+    gm_bill_line *line = &p->lines[p->n_lines++];
+    gm_heap_state state = { 0 };
+    gemma_device_info device = { .size = sizeof device };
+    p->backend->fns->heap(p->backend, heap, &state);
+    p->backend->fns->describe(p->backend, &device);
+    line->heap = heap;
+    line->pool = state.pool;
+    gm_text_format(line->name, sizeof line->name, "%s · %s", device.kind == GEMMA_DEVICE_CPU ? "CPU" : device.name,
+                   state.name);
+    return line;
 }
 
 /* Takes bytes at the end of a block and bills them. */
@@ -28,8 +45,9 @@ static gm_place take(layout *y, uint32_t block, uint64_t n_bytes, uint32_t bytes
     gm_place place = { .block = block, .offset = b->n_bytes };
     n_bytes = gm_align_up(n_bytes, GM_PLACE_ALIGN);
     b->n_bytes += n_bytes;
-    y->line->class_bytes[bytes_class] += n_bytes;
-    y->line->total_bytes += n_bytes;
+    gm_bill_line *line = line_of(y->plan, b->heap);
+    line->class_bytes[bytes_class] += n_bytes;
+    line->total_bytes += n_bytes;
     return place;
 }
 
@@ -66,12 +84,12 @@ static int place_weights(layout *y)
         if (y->homes[i] == GM_HOME_ROWS) {
             p->weights[i] = (gm_place){ .block = GM_BLOCK_ROWS };
             p->limits.file_row_bytes = (uint32_t)(w->n_bytes / w->n_out);
-            y->line->file_bytes += w->n_bytes;
+            p->lines[0].file_bytes += w->n_bytes;
             continue;
         }
         if (y->homes[i] == GM_HOME_MAPPED) {
             p->weights[i] = (gm_place){ .block = GM_BLOCK_FILE, .offset = w->offset };
-            y->line->mapped_bytes += w->n_bytes;
+            p->lines[0].mapped_bytes += w->n_bytes;
             continue;
         }
         if (block == UINT32_MAX || p->blocks[block].n_bytes + w->n_bytes > WEIGHT_BLOCK)
@@ -131,8 +149,9 @@ static int place_kv_kind(layout *y, uint32_t kind)
         rc = gm_layout_ask(p, bytes_class, (int32_t)kv[i].layer, 2 * (n_pages - mark_pages) * page_bytes,
                            full_read_bytes(p, &kv[i]), y->error);
     }
-    y->line->class_bytes[bytes_class] -= marks_bytes;
-    y->line->class_bytes[GEMMA_CLASS_MARKS] += marks_bytes;
+    gm_bill_line *line = line_of(p, p->blocks[block].heap);
+    line->class_bytes[bytes_class] -= marks_bytes;
+    line->class_bytes[GEMMA_CLASS_MARKS] += marks_bytes;
     return rc ? rc : gm_layout_ask(p, GEMMA_CLASS_MARKS, -1, marks_bytes, 0, y->error);
 }
 
@@ -181,23 +200,13 @@ static int place_staging(layout *y)
     gm_plan *p = y->plan;
     uint64_t n_bytes = gm_step_block_layout(&p->limits, NULL, NULL);
     p->staging = take(y, add_block(y, GEMMA_TAG_STAGING), n_bytes, GEMMA_CLASS_STAGING);
-    return gm_layout_ask(p, GEMMA_CLASS_STAGING, -1, n_bytes, 0, y->error);
+    p->transfer.block = GM_BLOCK_NONE;
+    if (p->backend->transfer_bytes)
+        p->transfer = take(y, add_block(y, GEMMA_TAG_STAGING), p->backend->transfer_bytes, GEMMA_CLASS_STAGING);
+    return gm_layout_ask(p, GEMMA_CLASS_STAGING, -1, n_bytes + p->backend->transfer_bytes, 0, y->error);
 }
 
 /* ---- the bill ---- */
-
-static void name_line(layout *y)
-{
-    gm_plan *p = y->plan;
-    gm_heap_state heap = { 0 };
-    gemma_device_info device = { .size = sizeof device };
-    p->backend->fns->heap(p->backend, HOME, &heap);
-    p->backend->fns->describe(p->backend, &device);
-    y->line->heap = HOME;
-    y->line->pool = heap.pool;
-    gm_text_format(y->line->name, sizeof y->line->name, "%s · %s",
-                   device.kind == GEMMA_DEVICE_CPU ? "CPU" : device.name, heap.name);
-}
 
 static void predict(gm_plan *p)
 {
@@ -217,14 +226,15 @@ static int lay_out(layout *y)
 {
     gm_plan *p = y->plan;
     const gm_model *m = p->model;
-    p->blocks = gm_new_array(p->mem, (uint64_t)m->n_weights + 4, sizeof *p->blocks, GEMMA_TAG_OBJECT);
+    p->blocks = gm_new_array(p->mem, (uint64_t)m->n_weights + FURTHER_BLOCKS, sizeof *p->blocks, GEMMA_TAG_OBJECT);
     p->weights = gm_new_array(p->mem, m->n_weights, sizeof *p->weights, GEMMA_TAG_OBJECT);
     p->kv_k = gm_new_array(p->mem, m->n_kv, sizeof *p->kv_k, GEMMA_TAG_OBJECT);
     p->kv_v = gm_new_array(p->mem, m->n_kv, sizeof *p->kv_v, GEMMA_TAG_OBJECT);
     y->homes = gm_new(p->mem, m->n_weights, GEMMA_TAG_OBJECT);
     if (!p->blocks || !p->weights || !p->kv_k || !p->kv_v || !y->homes)
         return gm_fail_nomem(y->error, "a plan's tables", (uint64_t)m->n_weights * sizeof *p->blocks);
-    name_line(y);
+    line_of(p, gm_backend_heap_of(p->backend, GEMMA_TAG_WEIGHTS))->class_bytes[GEMMA_CLASS_DRIVER] =
+        p->backend->driver_bytes;
     int rc = emit_programs(y);
     if (rc) return rc;
     shape_kv(p);
@@ -235,8 +245,12 @@ static int lay_out(layout *y)
     if (!rc) rc = place_scratch(y);
     if (!rc) rc = place_staging(y);
     if (rc) return rc;
-    y->line->budget_bytes = gm_plan_budget(p->backend, HOME, &p->settings);
-    p->fits = y->line->total_bytes <= y->line->budget_bytes;
+    p->fits = true;
+    for (uint32_t i = 0; i < p->n_lines; i++) {
+        gm_bill_line *line = &p->lines[i];
+        line->budget_bytes = gm_plan_budget(p->backend, line->heap, &p->settings);
+        if (line->total_bytes > line->budget_bytes) p->fits = false;
+    }
     predict(p);
     return GEMMA_OK;
 }
@@ -251,8 +265,7 @@ int gm_layout_create(gm_mem *mem, const gm_gguf *gguf, const gm_model *model, gm
     p->model = model;
     p->backend = backend;
     p->settings = *settings;
-    p->n_lines = 1;
-    layout y = { .plan = p, .gguf = gguf, .error = error, .line = &p->lines[0] };
+    layout y = { .plan = p, .gguf = gguf, .error = error };
     int rc = lay_out(&y);
     gm_delete(mem, y.homes);
     if (rc) {

@@ -17,6 +17,7 @@ typedef struct gm_block {
 
 #define GM_BLOCK_FILE UINT32_MAX       /* used in place from the mapped file */
 #define GM_BLOCK_ROWS (UINT32_MAX - 1) /* stays in the file, its rows are read for each step */
+#define GM_BLOCK_NONE (UINT32_MAX - 2)
 typedef struct gm_place {
     uint32_t block;
     uint64_t offset;
@@ -58,6 +59,7 @@ typedef struct gm_plan { /* immutable, any thread */
     gm_place *weights;     /* [model->n_weights] */
     gm_place *kv_k, *kv_v; /* [model->n_kv] */
     gm_place scratch, staging;
+    gm_place transfer; /* on the way to buffers the CPU does not see; block GM_BLOCK_NONE: it sees them all */
     gm_step_limits limits;
     gm_bill_line lines[GM_HOMES_MAX];
     uint32_t n_lines;

@@ -11,7 +11,6 @@ typedef struct load {
     gemma_error *error;
     gm_resident *r;
     uint64_t done_bytes, total_bytes; /* of all weights, those that stay in the file included */
-    void *piece;                      /* [PIECE], for buffers the CPU does not see; NULL until one is met */
 } load;
 
 static int cancelled(const load *l) { return gm_fail(l->error, GEMMA_E_CANCELLED, "loading was cancelled"); }
@@ -53,26 +52,28 @@ static int create_buffers(load *l)
     }
     r->scratch = r->buffers[p->scratch.block];
     r->staging = r->buffers[p->staging.block];
+    if (p->transfer.block == GM_BLOCK_NONE) return GEMMA_OK;
+    r->transfer = r->buffers[p->transfer.block];
+    for (uint32_t i = 0; i < p->n_blocks; i++) r->buffers[i]->via = r->transfer;
     return GEMMA_OK;
 }
 
-/* The CPU's piece of memory on the way to a buffer that it does not see. */
-static int need_piece(load *l)
+/* Where the bytes of a piece are put together: in the buffer, or in the staging on the way to it. */
+static char *piece_of(const load *l, const gm_buffer *b, uint64_t offset, uint64_t *most)
 {
-    if (!l->piece) l->piece = gm_mem_alloc(l->plan->mem, PIECE, 64, GEMMA_TAG_FILE);
-    return l->piece ? GEMMA_OK : gm_fail_nomem(l->error, "the way to device memory", PIECE);
+    *most = b->host ? PIECE : gm_min_u64(PIECE, l->r->transfer->n_bytes);
+    return b->host ? (char *)b->host + offset : l->r->transfer->host;
 }
 
 static int clear(load *l, gm_buffer *b)
 {
-    int rc = b->host ? GEMMA_OK : need_piece(l);
-    if (!rc && !b->host) memset(l->piece, 0, PIECE);
-    for (uint64_t at = 0; at < b->n_bytes && !rc; at += PIECE) {
-        uint64_t n = gm_min_u64(PIECE, b->n_bytes - at);
-        if (b->host)
-            memset((char *)b->host + at, 0, (size_t)n);
-        else
-            rc = gm_buffer_write(b, at, l->piece, n, l->error);
+    uint64_t most;
+    int rc = GEMMA_OK;
+    for (uint64_t at = 0, n; at < b->n_bytes && !rc; at += n) {
+        char *piece = piece_of(l, b, at, &most);
+        n = gm_min_u64(most, b->n_bytes - at);
+        if (b->host || at == 0) memset(piece, 0, (size_t)n);
+        if (!b->host) rc = gm_buffer_write(b, at, piece, n, l->error);
         if (!rc && is_raised(l)) rc = cancelled(l);
     }
     return rc;
@@ -103,11 +104,13 @@ static int fetch(load *l, const gm_weight *w, uint64_t at, void *dst, uint64_t n
 
 static int move(load *l, const gm_weight *w, gm_buffer *b, uint64_t offset)
 {
-    int rc = b->host ? GEMMA_OK : need_piece(l);
-    for (uint64_t at = 0; at < w->n_bytes && !rc; at += PIECE) {
-        uint64_t n = gm_min_u64(PIECE, w->n_bytes - at);
-        rc = fetch(l, w, at, b->host ? (char *)b->host + offset + at : l->piece, n);
-        if (!rc && !b->host) rc = gm_buffer_write(b, offset + at, l->piece, n, l->error);
+    uint64_t most;
+    int rc = GEMMA_OK;
+    for (uint64_t at = 0, n; at < w->n_bytes && !rc; at += n) {
+        char *piece = piece_of(l, b, offset + at, &most);
+        n = gm_min_u64(most, w->n_bytes - at);
+        rc = fetch(l, w, at, piece, n);
+        if (!rc && !b->host) rc = gm_buffer_write(b, offset + at, piece, n, l->error);
         if (!rc) rc = advance(l, n);
     }
     return rc;
@@ -185,7 +188,6 @@ int gm_weights_load(const gm_plan *plan, const gm_gguf *gguf, gemma_progress pro
     if (!rc) rc = create_buffers(&l);
     if (!rc) rc = place_kv(&l);
     if (!rc) rc = place_weights(&l);
-    gm_mem_free(plan->mem, l.piece, PIECE, GEMMA_TAG_FILE);
     if (rc) {
         gm_resident_destroy(l.r);
         return rc;

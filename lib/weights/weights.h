@@ -10,10 +10,10 @@ typedef struct gm_resident {
     const gm_gguf *gguf; /* for rows that are read with every step */
     gm_buffer **buffers; /* [n_blocks] of the plan */
     uint32_t n_blocks;
-    gm_span *weights;             /* [n_weights] */
-    gm_span *kv_k, *kv_v;         /* [n_kv] */
-    gm_buffer *scratch, *staging; /* among buffers */
-    uint64_t allocated_bytes;     /* = the plan's total */
+    gm_span *weights;                        /* [n_weights] */
+    gm_span *kv_k, *kv_v;                    /* [n_kv] */
+    gm_buffer *scratch, *staging, *transfer; /* among buffers; transfer NULL: the CPU sees them all */
+    uint64_t allocated_bytes;                /* = the plan's total */
     uint64_t read_bytes;
     double seconds;
 } gm_resident;

@@ -171,7 +171,7 @@ FIELD(gemma_load_options, progress, 8, 8);
 FIELD(gemma_load_options, progress_user, 16, 8);
 FIELD(gemma_load_options, cancel, 24, 8);
 
-SIZE(gemma_model_status, 80);
+SIZE(gemma_model_status, 88);
 FIELD(gemma_model_status, size, 0, 4);
 FIELD(gemma_model_status, lost, 4, 4);
 FIELD(gemma_model_status, allocated_bytes, 8, 8);
@@ -185,6 +185,7 @@ FIELD(gemma_model_status, sliding_pages_free, 56, 4);
 FIELD(gemma_model_status, sliding_pages, 60, 4);
 FIELD(gemma_model_status, load_seconds, 64, 8);
 FIELD(gemma_model_status, load_bytes, 72, 8);
+FIELD(gemma_model_status, driver_bytes, 80, 8);
 
 SIZE(gemma_tokenizer_info, 24);
 FIELD(gemma_tokenizer_info, size, 0, 4);

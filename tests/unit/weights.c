@@ -38,6 +38,19 @@ static int64_t read_file(void *user, const char *path, uint64_t offset, void *ds
     return (int64_t)n;
 }
 
+/* In place of the one there is. */
+static void make_plan(fixture *f, bool mapped)
+{
+    gm_settings s;
+    gemma_plan_options o = { .size = sizeof o, .ctx = 128, .ubatch = 16 };
+    gm_plan_destroy(f->plan);
+    f->plan = NULL;
+    int rc = gm_settings_read(f->m, f->be, &o, &s, &f->error);
+    s.mapped = mapped;
+    if (!rc) rc = gm_plan_create(&f->mem, f->gguf, f->m, f->be, &s, &f->plan, &f->error);
+    if (rc) fail_msg("%s", f->error.message);
+}
+
 /* in_memory: opened from bytes, so that weights can stay where they are; else read through the host. */
 static void set_up(fixture *f, const tiny_model *t, bool in_memory)
 {
@@ -57,12 +70,8 @@ static void set_up(fixture *f, const tiny_model *t, bool in_memory)
     int rc = gm_gguf_open(&f->mem, &input, &f->gguf, &f->error);
     if (!rc) rc = gm_model_create(&f->mem, f->gguf, &f->m, &f->error);
     if (!rc) rc = gm_dummy_create(&f->mem, NULL, &f->be, &f->error);
-    gm_settings s;
-    gemma_plan_options o = { .size = sizeof o, .ctx = 128, .ubatch = 16 };
-    if (!rc) rc = gm_settings_read(f->m, f->be, &o, &s, &f->error);
-    s.mapped = in_memory;
-    if (!rc) rc = gm_plan_create(&f->mem, f->gguf, f->m, f->be, &s, &f->plan, &f->error);
     if (rc) fail_msg("%s", f->error.message);
+    make_plan(f, in_memory);
 }
 
 static void set_up_family(fixture *f, uint32_t family, bool in_memory)
@@ -189,10 +198,12 @@ static size_t hidden_at(const gm_buffer *b)
     return i;
 }
 
+enum { TRANSFER_BYTES = 4096 };
+
 static int create_hidden(gm_backend *be, uint32_t heap, uint64_t n, uint32_t tag, gm_buffer **out, gemma_error *error)
 {
     int rc = seen_fns->buffer_create(be, heap, n, tag, out, error);
-    if (rc) return rc;
+    if (rc || tag == GEMMA_TAG_STAGING) return rc;
     size_t i = hidden_at(NULL);
     hidden[i].buffer = *out;
     hidden[i].host = (*out)->host;
@@ -202,6 +213,11 @@ static int create_hidden(gm_backend *be, uint32_t heap, uint64_t n, uint32_t tag
 
 static void destroy_hidden(gm_buffer *b)
 {
+    if (!b) return;
+    if (b->tag == GEMMA_TAG_STAGING) {
+        seen_fns->buffer_destroy(b);
+        return;
+    }
     size_t i = hidden_at(b);
     b->host = hidden[i].host;
     hidden[i].buffer = NULL;
@@ -211,6 +227,7 @@ static void destroy_hidden(gm_buffer *b)
 static int write_hidden(gm_buffer *b, uint64_t offset, const void *src, uint64_t n, gemma_error *error)
 {
     (void)error;
+    assert_true(b->via && n <= TRANSFER_BYTES && src == b->via->host);
     memcpy((char *)hidden[hidden_at(b)].host + offset, src, n);
     return GEMMA_OK;
 }
@@ -231,6 +248,10 @@ static void hide_memory(fixture *f)
     hidden_fns.buffer_write = write_hidden;
     hidden_fns.buffer_read = read_hidden;
     f->be->fns = &hidden_fns;
+    f->be->transfer_bytes = TRANSFER_BYTES;
+    make_plan(f, f->plan->settings.mapped);
+    assert_int_equal(f->plan->lines[0].class_bytes[GEMMA_CLASS_STAGING],
+                     f->plan->blocks[f->plan->staging.block].n_bytes + TRANSFER_BYTES);
 }
 
 static void test_unseen_memory(void **state)

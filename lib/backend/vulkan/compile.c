@@ -303,7 +303,6 @@ int gm_vk_compile(gm_backend *be, const gm_exec_desc *d, gm_exec **out, gemma_er
     if (!rc) rc = find_places(c);
     if (!rc) rc = fill_constants(c);
     if (!rc) rc = emit(c);
-    gm_vk_upload_end(vk); /* the weights are there */
 done:
     if (rc && x) {
         if (x->vk)

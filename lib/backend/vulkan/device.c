@@ -140,7 +140,6 @@ int gm_vk_open(gm_vk *vk, gemma_error *error)
 void gm_vk_close(gm_vk *vk)
 {
     if (!vk->handle) return;
-    gm_vk_upload_end(vk);
     VkDevice d = vk->handle;
     for (uint32_t i = 0; i < vk->n_pipelines; i++) vk->fn.DestroyPipeline(d, vk->pipelines[i].handle, NULL);
     gm_delete(vk->base.mem, vk->pipelines);

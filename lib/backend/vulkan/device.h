@@ -126,7 +126,6 @@ struct gm_vk {
     gm_vk_pipeline *pipelines;
     uint32_t n_pipelines, cap_pipelines;
     gm_vk_buffer *buffers;
-    gm_vk_buffer *upload; /* host memory on the way to buffers the CPU does not see; NULL until one is met */
     VkCommandBuffer transfer;
 };
 
@@ -157,12 +156,13 @@ int gm_vk_buffer_create(gm_backend *be, uint32_t heap, uint64_t n_bytes, uint32_
 void gm_vk_buffer_destroy(gm_buffer *buffer);
 /* The buffer that a host address lies in, and where; NULL: none. */
 gm_vk_buffer *gm_vk_buffer_at(gm_vk *vk, const void *address, uint64_t *offset);
+uint32_t gm_vk_heap_of(const gm_backend *be, uint32_t tag);
+bool gm_vk_is_seen(const gm_vk *vk, uint32_t tag); /* buffers of this kind, by the CPU */
 void gm_vk_heap_state(const gm_backend *be, uint32_t heap, gm_heap_state *state);
 
 /* ---- upload.c ---- */
 int gm_vk_buffer_write(gm_buffer *buffer, uint64_t offset, const void *src, uint64_t n, gemma_error *error);
 int gm_vk_buffer_read(gm_buffer *buffer, uint64_t offset, void *dst, uint64_t n, gemma_error *error);
-void gm_vk_upload_end(gm_vk *vk); /* gives the memory back */
 
 /* ---- pipeline.c ---- */
 const gm_spirv *gm_vk_module(const char *name); /* NULL: not built */

@@ -1,6 +1,10 @@
 /* The devices there are, each as a light backend: no VkDevice until one is needed. */
 #include "backend/vulkan/exec.h"
 
+#define TRANSFER_BYTES ((uint64_t)8 << 20)
+/* Pipelines, command buffers and what allocations are rounded up by: a guess, until a loaded model was measured. */
+#define DRIVER_BYTES ((uint64_t)16 << 20)
+
 /* ---- the table ---- */
 
 static void vk_destroy(gm_backend *be)
@@ -22,9 +26,6 @@ static void vk_describe(const gm_backend *be, gemma_device_info *info)
     gm_text_format(info->name, sizeof info->name, "%s", vk->caps.name);
     const char *reason = vk->caps.reason;
     if (vk->caps.usable && !info->usable) reason = "the device was lost";
-    /* Software drivers are what the shaders were tested on. */
-    if (info->usable && vk->caps.kind != GEMMA_DEVICE_SOFTWARE)
-        reason = "this version was not tested on GPUs; name it to use it";
     gm_text_format(info->reason, sizeof info->reason, "%s", reason);
 }
 
@@ -34,6 +35,7 @@ static const gm_backend_fns vk_fns = {
     .destroy = vk_destroy,
     .describe = vk_describe,
     .n_heaps = vk_n_heaps,
+    .heap_of = gm_vk_heap_of,
     .heap = gm_vk_heap_state,
     .refuses = gm_vk_refuses,
     .workspace_bytes = gm_vk_workspace_bytes,
@@ -102,6 +104,8 @@ static int create_device(gm_vk_instance *in, VkPhysicalDevice physical, gm_vk **
     vk->instance = in;
     vk->physical = physical;
     vk->memory = report.memory;
+    if (!gm_vk_is_seen(vk, GEMMA_TAG_WEIGHTS)) vk->base.transfer_bytes = TRANSFER_BYTES;
+    if (vk->caps.kind != GEMMA_DEVICE_SOFTWARE) vk->base.driver_bytes = DRIVER_BYTES;
     vk->work_per_ms = vk->caps.kind == GEMMA_DEVICE_SOFTWARE ? 2000000 : 500000000; /* a guess, until one is timed */
     *out = vk;
     return GEMMA_OK;

@@ -65,15 +65,22 @@ static uint32_t find_type(const gm_vk *vk, uint32_t heap, uint32_t tag, uint32_t
     return best;
 }
 
-/* Staging planned on a heap that the CPU does not see goes to one that it does. */
-static uint32_t find_heap(const gm_vk *vk, uint32_t heap, uint32_t tag, uint32_t allowed, uint32_t *type)
+/* Staging lies where the CPU sees it: in the last such heap of a card, which is the host's memory rather than a window
+ * into the card's. */
+uint32_t gm_vk_heap_of(const gm_backend *be, uint32_t tag)
 {
-    *type = find_type(vk, heap, tag, allowed);
-    for (uint32_t i = 0; *type == UINT32_MAX && i < vk->caps.n_heaps; i++) {
-        heap = vk->caps.n_heaps - 1 - i;
-        *type = find_type(vk, heap, tag, allowed);
-    }
+    const gm_vk *vk = gm_vk_of_const(be);
+    uint32_t heap = vk->caps.n_heaps - 1;
+    if (tag != GEMMA_TAG_STAGING || vk->caps.n_heaps == 0) return 0;
+    if (vk->caps.shares_ram && find_type(vk, 0, tag, UINT32_MAX) != UINT32_MAX) return 0;
+    while (heap && find_type(vk, heap, tag, UINT32_MAX) == UINT32_MAX) heap--;
     return heap;
+}
+
+bool gm_vk_is_seen(const gm_vk *vk, uint32_t tag)
+{
+    uint32_t type = find_type(vk, gm_vk_heap_of(&vk->base, tag), tag, UINT32_MAX);
+    return type != UINT32_MAX && (vk->memory.memoryTypes[type].propertyFlags & SEEN) == SEEN;
 }
 
 /* ---- buffers ---- */
@@ -81,10 +88,9 @@ static uint32_t find_heap(const gm_vk *vk, uint32_t heap, uint32_t tag, uint32_t
 static int bind_memory(gm_vk *vk, gm_vk_buffer *b, uint32_t heap, gemma_error *error)
 {
     VkMemoryRequirements needs;
-    uint32_t type;
     char size[24];
     vk->fn.GetBufferMemoryRequirements(vk->handle, b->handle, &needs);
-    heap = find_heap(vk, heap, b->base.tag, needs.memoryTypeBits, &type);
+    uint32_t type = find_type(vk, heap, b->base.tag, needs.memoryTypeBits);
     if (type == UINT32_MAX) return gm_fail(error, GEMMA_E_DEVMEM, "%s has no memory of this kind", vk->caps.name);
     VkMemoryAllocateInfo info = { .sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
                                   .allocationSize = needs.size,
@@ -93,7 +99,6 @@ static int bind_memory(gm_vk *vk, gm_vk_buffer *b, uint32_t heap, gemma_error *e
     if (r == VK_ERROR_OUT_OF_DEVICE_MEMORY)
         return gm_fail(error, GEMMA_E_DEVMEM, "%s has no %s left", vk->caps.name, gm_text_bytes(size, needs.size));
     if (r) return gm_vk_check(vk, r, "vkAllocateMemory", error);
-    b->base.heap = heap;
     b->held_bytes = needs.size;
     r = vk->fn.BindBufferMemory(vk->handle, b->handle, b->memory, 0);
     if (!r && (vk->memory.memoryTypes[type].propertyFlags & SEEN) == SEEN)

@@ -1,22 +1,6 @@
-/* Bytes into and out of buffers: straight where the CPU sees them, else in pieces by way of host memory. */
+/* Bytes into and out of buffers: straight where the CPU sees them, else in pieces by way of the
+ * buffer's staging (`via`). */
 #include "backend/vulkan/device.h"
-
-#define PIECE ((uint64_t)8 << 20)
-
-static int begin(gm_vk *vk, gemma_error *error)
-{
-    gm_buffer *b = NULL;
-    if (vk->upload) return GEMMA_OK;
-    int rc = gm_vk_buffer_create(&vk->base, vk->caps.n_heaps - 1, PIECE, GEMMA_TAG_STAGING, &b, error);
-    if (!rc) vk->upload = (gm_vk_buffer *)b;
-    return rc;
-}
-
-void gm_vk_upload_end(gm_vk *vk)
-{
-    if (vk->upload) gm_vk_buffer_destroy(&vk->upload->base);
-    vk->upload = NULL;
-}
 
 static int copy(gm_vk *vk, VkBuffer from, VkBuffer to, const VkBufferCopy *region, gemma_error *error)
 {
@@ -40,6 +24,11 @@ static int copy(gm_vk *vk, VkBuffer from, VkBuffer to, const VkBufferCopy *regio
     return rc ? rc : gm_vk_wait(vk, value, UINT64_MAX, error);
 }
 
+static int check_via(const gm_buffer *via, gemma_error *error)
+{
+    return via && via->host ? GEMMA_OK : gm_fail(error, GEMMA_E_INTERNAL, "no way to memory the CPU does not see");
+}
+
 int gm_vk_buffer_write(gm_buffer *buffer, uint64_t offset, const void *src, uint64_t n, gemma_error *error)
 {
     gm_vk *vk = gm_vk_of(buffer->backend);
@@ -47,11 +36,13 @@ int gm_vk_buffer_write(gm_buffer *buffer, uint64_t offset, const void *src, uint
         memcpy((char *)buffer->host + offset, src, (size_t)n);
         return GEMMA_OK;
     }
-    int rc = begin(vk, error);
-    for (uint64_t at = 0; at < n && !rc; at += PIECE) {
-        VkBufferCopy region = { .dstOffset = offset + at, .size = gm_min_u64(PIECE, n - at) };
-        memcpy(vk->upload->base.host, (const char *)src + at, (size_t)region.size);
-        rc = copy(vk, vk->upload->handle, ((gm_vk_buffer *)buffer)->handle, &region, error);
+    const gm_buffer *via = buffer->via;
+    int rc = check_via(via, error);
+    for (uint64_t at = 0; at < n && !rc; at += via->n_bytes) {
+        VkBufferCopy region = { .dstOffset = offset + at, .size = gm_min_u64(via->n_bytes, n - at) };
+        const char *from = (const char *)src + at;
+        if (from != via->host) memcpy(via->host, from, (size_t)region.size);
+        rc = copy(vk, ((const gm_vk_buffer *)via)->handle, ((gm_vk_buffer *)buffer)->handle, &region, error);
     }
     return rc;
 }
@@ -63,11 +54,12 @@ int gm_vk_buffer_read(gm_buffer *buffer, uint64_t offset, void *dst, uint64_t n,
         memcpy(dst, (const char *)buffer->host + offset, (size_t)n);
         return GEMMA_OK;
     }
-    int rc = begin(vk, error);
-    for (uint64_t at = 0; at < n && !rc; at += PIECE) {
-        VkBufferCopy region = { .srcOffset = offset + at, .size = gm_min_u64(PIECE, n - at) };
-        rc = copy(vk, ((gm_vk_buffer *)buffer)->handle, vk->upload->handle, &region, error);
-        if (!rc) memcpy((char *)dst + at, vk->upload->base.host, (size_t)region.size);
+    const gm_buffer *via = buffer->via;
+    int rc = check_via(via, error);
+    for (uint64_t at = 0; at < n && !rc; at += via->n_bytes) {
+        VkBufferCopy region = { .srcOffset = offset + at, .size = gm_min_u64(via->n_bytes, n - at) };
+        rc = copy(vk, ((gm_vk_buffer *)buffer)->handle, ((const gm_vk_buffer *)via)->handle, &region, error);
+        if (!rc) memcpy((char *)dst + at, via->host, (size_t)region.size);
     }
     return rc;
 }
