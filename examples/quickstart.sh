@@ -1,5 +1,6 @@
 #!/bin/sh
-# From a plain clone to text: installs what is missing, builds, fetches a small model and lets it continue a prompt.
+# From a plain clone to text: installs what is missing, builds, fetches a small model and lets it continue a prompt, on the
+# first GPU that holds it, else on the CPU.
 # Usage: quickstart.sh ["prompt"]
 set -eu
 prompt=${1:-"The three things every traveller should know about the Moon are"}
@@ -7,8 +8,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$here")
 . "$here/packages.sh"
 
-echo "1/4  packages: a C compiler, CMake, Ninja, pkg-config, jansson, libedit, pip" >&2
-need gcc libc6-dev cmake ninja-build pkg-config libjansson-dev libjsmn-dev libedit-dev python3 python3-pip ca-certificates
+echo "1/4  packages: a C compiler, CMake, Ninja, pkg-config, jansson, libedit, pip, glslc and Vulkan's headers" >&2
+need gcc libc6-dev cmake ninja-build pkg-config libjansson-dev libjsmn-dev libedit-dev python3 python3-pip ca-certificates \
+    glslc libvulkan-dev libvulkan1
 
 echo "2/4  building libgemma and its programs in $root/build/release" >&2
 mkdir -p "$root/build/release"

@@ -19,7 +19,10 @@ build()
 
 step "packages"
 need gcc g++ libc6-dev cmake ninja-build pkg-config libcmocka-dev libjansson-dev libjsmn-dev libedit-dev python3 python3-pip \
-    ca-certificates
+    ca-certificates glslc spirv-tools libvulkan-dev libvulkan1
+# What the software drivers are linked to.
+need libllvm15 zlib1g libzstd1 libdrm2 libexpat1 libxcb1 libxcb-randr0 libx11-xcb1 libxcb-dri3-0 libxcb-present0 \
+    libxcb-xfixes0 libxcb-sync1 libxcb-shm0 libxshmfence1 libwayland-client0 libstdc++6
 [ "$what" = quick ] || need clang clang-format libclang-rt-14-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-mingw-w64-x86-64
 mkdir -p build
 
@@ -27,8 +30,11 @@ step "the model of the end-to-end tests (they are skipped without it)"
 GEMMA_TEST_MODEL=$(examples/fetch-model.sh) || GEMMA_TEST_MODEL=
 export GEMMA_TEST_MODEL
 
+step "software Vulkan drivers and the validation layer (their tests are skipped without them)"
+tests/vulkan-drivers.sh build/vulkan-drivers || echo "no Vulkan drivers: could not be downloaded"
+
 step "gcc, release"
-build release -DCMAKE_BUILD_TYPE=Release
+build release -DCMAKE_BUILD_TYPE=Release -DGEMMA_VULKAN_DRIVERS="$root/build/vulkan-drivers"
 
 if [ "$what" != quick ]; then
     step "clang, release: the fuzz targets too"

@@ -102,7 +102,7 @@ int cli_open_plan(cli *c)
     gemma_plan_describe(c->plan, &info);
     c->device = info.device;
     check_place(c);
-    snprintf(c->note, sizeof c->note, "%s", info.note);
+    if (info.note[0]) snprintf(c->note, sizeof c->note, "%s", info.note); /* one made again names its device */
     return 0;
 }
 

@@ -27,6 +27,7 @@ static bool is_utf8(const char *text, size_t n)
         uint8_t c = (uint8_t)text[i];
         size_t length = c < 0x80 ? 1 : c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;
         if ((c >= 0x80 && c < 0xc2) || i + length > n) return false;
+        if (c == 0xed && (uint8_t)text[i + 1] >= 0xa0) return false; /* half of a UTF-16 pair */
         for (size_t k = 1; k < length; k++)
             if (((uint8_t)text[i + k] & 0xc0) != 0x80) return false;
         i += length;
