@@ -31,7 +31,7 @@ typedef struct net {
 static int net_create(net *n, uint32_t n_layers)
 {
     *n = (net){
-        .shape = { gm_format_of(GM_Q8_0), WIDTH, WIDTH, 1 },
+        .shape = { gm_format_of(GM_Q8_0), WIDTH, WIDTH, 1, NULL },
         .limits = { .max_rows = ROWS, .n_tables = 1, .global_pages = PAGES, .n_vocab = 1, .n_embd = 1, .max_copies = 2 }
     };
     gm_kv_layer kv = { .kind = GM_KV_GLOBAL, .n_kv = 1, .head = 32, .format = gm_format_of(GM_F16) };
