@@ -47,11 +47,11 @@ if [ "$what" != quick ]; then
         -DCMAKE_C_COMPILER=x86_64-w64-mingw32-gcc -DGEMMA_TESTS=OFF -DGEMMA_TOOLS=OFF
     step "address and undefined-behaviour sanitizers"
     build asan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_C_FLAGS_RELWITHDEBINFO="-O1 -g" -DGEMMA_SANITIZE=address,undefined
-    ctest --test-dir build/asan --output-on-failure --label-exclude "plain"
+    ctest --test-dir build/asan -j 2 --output-on-failure --label-exclude "plain"
     step "thread sanitizer"
     build tsan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_C_FLAGS_RELWITHDEBINFO="-O1 -g" -DGEMMA_SANITIZE=thread
     ctest --test-dir build/tsan --output-on-failure --label-regex "threads"
 fi
 
 step "all tests, release"
-ctest --test-dir build/release --output-on-failure
+ctest --test-dir build/release -j 2 --output-on-failure
