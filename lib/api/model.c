@@ -9,14 +9,15 @@ void gm_model_drop(gemma_model *model)
     gm_plan_drop(plan);
 }
 
-/* What drivers say this process holds of a GPU plan's heaps. */
+/* What the driver of a GPU says this process holds of the plan's heaps; 0 elsewhere. */
 static uint64_t held_bytes(const gm_plan *p)
 {
     uint64_t bytes = 0;
+    if (!p->backend->driver_bytes) return 0;
     for (uint32_t i = 0; i < p->n_lines; i++) {
         gm_heap_state state = { 0 };
         p->backend->fns->heap(p->backend, p->lines[i].heap, &state);
-        if (state.budget_reported && p->backend->driver_bytes) bytes += state.used_bytes;
+        if (state.budget_reported) bytes += state.used_bytes;
     }
     return bytes;
 }
@@ -47,10 +48,8 @@ int gemma_model_load(gemma_plan *plan, const gemma_load_options *options, gemma_
         gm_model_drop(model);
         return rc;
     }
-    uint64_t taken = held_bytes(plan->plan) - before;
-    gemma_model_status status;
-    gm_engine_query(model->engine, &status);
-    if (taken > status.allocated_bytes && taken < UINT64_MAX / 2) model->driver_bytes = taken - status.allocated_bytes;
+    uint64_t after = held_bytes(plan->plan), ours = before + resident->allocated_bytes;
+    if (after > ours) model->driver_bytes = after - ours;
     *out = model;
     return GEMMA_OK;
 }

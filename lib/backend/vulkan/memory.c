@@ -70,9 +70,9 @@ static uint32_t find_type(const gm_vk *vk, uint32_t heap, uint32_t tag, uint32_t
 uint32_t gm_vk_heap_of(const gm_backend *be, uint32_t tag)
 {
     const gm_vk *vk = gm_vk_of_const(be);
-    uint32_t heap = vk->caps.n_heaps - 1;
     if (tag != GEMMA_TAG_STAGING || vk->caps.n_heaps == 0) return 0;
     if (vk->caps.shares_ram && find_type(vk, 0, tag, UINT32_MAX) != UINT32_MAX) return 0;
+    uint32_t heap = vk->caps.n_heaps - 1;
     while (heap && find_type(vk, heap, tag, UINT32_MAX) == UINT32_MAX) heap--;
     return heap;
 }
