@@ -221,6 +221,27 @@ typedef struct gemma_probe {
 GEMMA_PUBLIC int gemma_device_probe(gemma_runtime *runtime, uint32_t device, gemma_cancel *cancel, gemma_probe *result,
                                     gemma_error *error);
 
+/* A GPU's driver compiles kernels while a model is loaded, which can take seconds; a host may keep what came out and
+ * hand it back in its next run. docs/formats.md describes the bytes. They hold code for the device: the checksum finds
+ * damage, not malice, so keep them where only those can write who may write programs. */
+
+/* The kernels compiled for a device so far, of every model loaded on it and of what was handed to load_kernels; they
+ * are all there when gemma_model_load returns. *n_bytes is their length, SMALL when it is more than n_cap. 0 bytes: the
+ * device has no such kernels (the CPU), none was compiled yet, or its driver gives none away. `buffer` (NULL when n_cap
+ * is 0) belongs to the caller; after an error its content is undefined and *n_bytes is 0, but for SMALL. Any thread;
+ * waits for a load on that device only while it compiles a kernel. Errors: ARG, SMALL, NOMEM, DEVMEM, LOST, INTERNAL.
+ * Since 0.1. */
+GEMMA_PUBLIC int gemma_device_save_kernels(gemma_runtime *runtime, uint32_t device, void *buffer, size_t n_cap,
+                                           size_t *n_bytes, gemma_error *error);
+/* What was saved, before the models that are to profit from it are loaded; at any other time it is added to what is
+ * there. `bytes` are only read during the call. Opens the device, as loading a model would. Results are the same with and
+ * without. 0 bytes are fine and change nothing. After an error the kernels are as they were and models are loaded as
+ * ever, so a host may pass over it. Any thread.
+ * Errors: ARG, FORMAT (damaged, or of another device, driver or library: the sentence says which), UNSUPPORTED (a device
+ * without such kernels), NOMEM, DEVMEM, DEVICE, LOST, INTERNAL. Since 0.1. */
+GEMMA_PUBLIC int gemma_device_load_kernels(gemma_runtime *runtime, uint32_t device, const void *bytes, size_t n_bytes,
+                                           gemma_error *error);
+
 /* ---------------------------------------------------------------- file */
 
 typedef struct gemma_file gemma_file; /* Threads: immutable, any thread. */

@@ -96,3 +96,20 @@ int gemma_device_probe(gemma_runtime *rt, uint32_t device, gemma_cancel *cancel,
     int rc = be->fns->probe(be, cancel, &full.read_gb_s, error);
     return rc ? rc : gm_result_write(result, &full, sizeof full);
 }
+
+int gemma_device_save_kernels(gemma_runtime *rt, uint32_t device, void *buffer, size_t n_cap, size_t *n_bytes,
+                              gemma_error *error)
+{
+    gm_error_clear(error);
+    if (!rt || device >= rt->n_devices || !n_bytes || (n_cap && !buffer))
+        return gm_fail(error, GEMMA_E_ARG, "gemma_device_save_kernels: NULL, or no device %u", device);
+    return gm_backend_save_kernels(rt->devices[device], buffer, n_cap, n_bytes, error);
+}
+
+int gemma_device_load_kernels(gemma_runtime *rt, uint32_t device, const void *bytes, size_t n_bytes, gemma_error *error)
+{
+    gm_error_clear(error);
+    if (!rt || device >= rt->n_devices || (n_bytes && !bytes))
+        return gm_fail(error, GEMMA_E_ARG, "gemma_device_load_kernels: NULL, or no device %u", device);
+    return gm_backend_load_kernels(rt->devices[device], bytes, n_bytes, error);
+}

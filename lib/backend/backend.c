@@ -202,3 +202,18 @@ int gm_exec_create(gm_backend *be, const gm_exec_desc *d, gm_exec **out, gemma_e
     }
     return rc ? rc : be->fns->compile(be, d, out, error);
 }
+
+/* ---- kernels ---- */
+
+int gm_backend_save_kernels(gm_backend *be, void *buffer, size_t n_cap, size_t *n_bytes, gemma_error *error)
+{
+    *n_bytes = 0;
+    return be->fns->save_kernels ? be->fns->save_kernels(be, buffer, n_cap, n_bytes, error) : GEMMA_OK;
+}
+
+int gm_backend_load_kernels(gm_backend *be, const void *bytes, size_t n_bytes, gemma_error *error)
+{
+    if (!n_bytes) return GEMMA_OK;
+    if (!be->fns->load_kernels) return gm_fail(error, GEMMA_E_UNSUPPORTED, "this device has no kernels to be loaded");
+    return be->fns->load_kernels(be, bytes, n_bytes, error);
+}

@@ -120,6 +120,10 @@ typedef struct gm_backend_fns {
     int (*probe)(gm_backend *be, const gemma_cancel *cancel, double *gb_s, gemma_error *error);
     /* Dispatches and submits of one run of the program, for benches. */
     void (*counts)(const gm_exec *exec, uint32_t *n_dispatches, uint32_t *n_submits);
+    /* What was compiled so far, for the host to keep; *n_bytes is 0 at first, SMALL when more than n_cap. Optional:
+     * nothing is compiled. */
+    int (*save_kernels)(gm_backend *be, void *buffer, size_t n_cap, size_t *n_bytes, gemma_error *error);
+    int (*load_kernels)(gm_backend *be, const void *bytes, size_t n_bytes, gemma_error *error);
 } gm_backend_fns;
 
 struct gm_backend {
@@ -148,6 +152,9 @@ void gm_buffer_destroy(gm_buffer *buffer);
 int gm_buffer_write(gm_buffer *buffer, uint64_t offset, const void *src, uint64_t n, gemma_error *error);
 int gm_buffer_read(gm_buffer *buffer, uint64_t offset, void *dst, uint64_t n, gemma_error *error);
 int gm_exec_create(gm_backend *be, const gm_exec_desc *desc, gm_exec **out, gemma_error *error);
+/* A backend without kernels saves 0 bytes and takes none but 0. */
+int gm_backend_save_kernels(gm_backend *be, void *buffer, size_t n_cap, size_t *n_bytes, gemma_error *error);
+int gm_backend_load_kernels(gm_backend *be, const void *bytes, size_t n_bytes, gemma_error *error);
 static inline void gm_exec_destroy(gm_backend *be, gm_exec *exec)
 {
     if (exec) be->fns->exec_destroy(exec);

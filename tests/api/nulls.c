@@ -75,6 +75,7 @@ static void asking(things *x)
 {
     world *w = &x->w;
     uint32_t device;
+    size_t n_bytes;
     gemma_device_info info = { .size = sizeof info };
     gemma_heap_info heap = { .size = sizeof heap };
     gemma_probe probe = { .size = sizeof probe };
@@ -98,6 +99,13 @@ static void asking(things *x)
     ARG(gemma_device_find(w->runtime, "cpu", NULL, NULL));
     ARG(gemma_device_probe(NULL, 0, NULL, &probe, NULL));
     ARG(gemma_device_probe(w->runtime, 0, NULL, NULL, NULL));
+    ARG(gemma_device_save_kernels(NULL, 0, NULL, 0, &n_bytes, NULL));
+    ARG(gemma_device_save_kernels(w->runtime, 1000, NULL, 0, &n_bytes, NULL));
+    ARG(gemma_device_save_kernels(w->runtime, 0, NULL, 0, NULL, NULL));
+    ARG(gemma_device_save_kernels(w->runtime, 0, NULL, 1, &n_bytes, NULL));
+    ARG(gemma_device_load_kernels(NULL, 0, "", 1, NULL));
+    ARG(gemma_device_load_kernels(w->runtime, 1000, "", 1, NULL));
+    ARG(gemma_device_load_kernels(w->runtime, 0, NULL, 1, NULL));
     ARG(gemma_file_describe(NULL, &file));
     ARG(gemma_file_describe(w->file, NULL));
     ARG(gemma_file_metadata(NULL, "general.name", buffer, sizeof buffer));

@@ -16,6 +16,8 @@
     X(CreateSemaphore)                                                                                                 \
     X(CreateShaderModule)                                                                                              \
     X(CreatePipelineCache)                                                                                             \
+    X(GetPipelineCacheData)                                                                                            \
+    X(MergePipelineCaches)                                                                                             \
     X(CreatePipelineLayout)                                                                                            \
     X(CreateDescriptorSetLayout)                                                                                       \
     X(CreateDescriptorPool)                                                                                            \
@@ -334,6 +336,19 @@ static VKAPI_ATTR void VKAPI_CALL on_DestroyPipeline(VkDevice d, VkPipeline pipe
 {
     if (pipeline) forget(VKLAYER_PIPELINE, (uint64_t)pipeline);
     REAL(DestroyPipeline)(d, pipeline, a);
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL on_GetPipelineCacheData(VkDevice d, VkPipelineCache cache, size_t *n, void *data)
+{
+    VkResult r = fate(AT_GetPipelineCacheData);
+    return r ? r : REAL(GetPipelineCacheData)(d, cache, n, data);
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL on_MergePipelineCaches(VkDevice d, VkPipelineCache to, uint32_t n,
+                                                             const VkPipelineCache *from)
+{
+    VkResult r = fate(AT_MergePipelineCaches);
+    return r ? r : REAL(MergePipelineCaches)(d, to, n, from);
 }
 
 /* ---- recording, submitting, waiting ---- */

@@ -55,6 +55,8 @@
     X(DestroyShaderModule)                                                                                             \
     X(CreatePipelineCache)                                                                                             \
     X(DestroyPipelineCache)                                                                                            \
+    X(GetPipelineCacheData)                                                                                            \
+    X(MergePipelineCaches)                                                                                             \
     X(CreateComputePipelines)                                                                                          \
     X(DestroyPipeline)                                                                                                 \
     X(CreatePipelineLayout)                                                                                            \
@@ -168,6 +170,10 @@ int gm_vk_buffer_read(gm_buffer *buffer, uint64_t offset, void *dst, uint64_t n,
 const gm_spirv *gm_vk_module(const char *name); /* NULL: not built */
 int gm_vk_pipeline_get(gm_vk *vk, const gm_spirv *module, const uint32_t spec[GM_VK_SPECS], VkPipeline *out,
                        gemma_error *error);
+
+/* ---- kernels.c ---- */
+int gm_vk_save_kernels(gm_backend *be, void *buffer, size_t n_cap, size_t *n_bytes, gemma_error *error);
+int gm_vk_load_kernels(gm_backend *be, const void *bytes, size_t n_bytes, gemma_error *error);
 
 /* ---- probe.c ---- */
 int gm_vk_probe(gm_backend *be, const gemma_cancel *cancel, double *gb_s, gemma_error *error);

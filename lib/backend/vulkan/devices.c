@@ -49,6 +49,8 @@ static const gm_backend_fns vk_fns = {
     .wait = gm_vk_exec_wait,
     .probe = gm_vk_probe,
     .counts = gm_vk_exec_counts,
+    .save_kernels = gm_vk_save_kernels,
+    .load_kernels = gm_vk_load_kernels,
 };
 
 /* ---- the list ---- */
