@@ -1,9 +1,10 @@
 /* A layer between the library and the system's Vulkan loader: counts objects, bytes and submits, makes the nth call fail,
  * loses the device. It is put in by gemma_vulkan_host.get_instance_proc_addr and changes nothing else of what a driver
- * does. One per program; used by one thread at a time. */
+ * does, unless it poses as a described machine. One per program; used by one thread and one runtime at a time. */
 #ifndef VKLAYER_H
 #define VKLAYER_H
 
+#include "common/machine.h"
 #include "gemma/vulkan.h"
 
 #include <stdbool.h>
@@ -31,13 +32,21 @@ typedef enum vklayer_machine { VKLAYER_AS_IS, VKLAYER_NO_DRIVER, VKLAYER_NO_DEVI
 
 /* Fills *host in, and forgets counts, failures to come and the machine. False: there is no Vulkan loader. */
 bool vklayer_host_init(gemma_vulkan_host *host);
-void vklayer_show(vklayer_machine machine);
+void vklayer_show(vklayer_machine shown);
+
+/* From now on the driver's devices pose as this machine's (copied; NULL: as themselves): names, kinds, limits, heaps and
+ * types of memory, budgets, fewer features and extensions. Device i is played by the driver's device i, and again by the
+ * first ones where there are fewer; it is number i in the counts below, and heaps and types are its own. Memory comes from
+ * whatever the driver has, and is mapped only where its type says so. False: there is no driver. */
+bool vklayer_pose(const machine *m);
+void vklayer_budget(uint32_t device, uint32_t heap, uint64_t n_bytes); /* of the posed device, from now on */
 
 /* From now on the nth call that can fail (1 = the next) gives this VkResult, the others are carried out. 0: none fails.
  * Of the polls between two submits, only the first counts. */
 void vklayer_fail_nth(uint64_t nth, int32_t result);
-bool vklayer_fired(void);         /* since vklayer_fail_nth */
-const char *vklayer_victim(void); /* the call that failed last, or "" */
+void vklayer_fail_from(uint64_t nth, uint64_t n, int32_t result); /* n of them in a row */
+bool vklayer_fired(void);                                         /* since then */
+const char *vklayer_victim(void);                                 /* the call that failed last, or "" */
 /* The nth submit from now on (1 = the next) loses the device, which stays lost until it is destroyed. 0: none. */
 void vklayer_lose_at(uint64_t nth_submit);
 /* A call that can fail and was made, but was never the victim, since the program began; NULL: there is none. */
@@ -48,9 +57,11 @@ uint64_t vklayer_live(vklayer_kind kind);
 uint64_t vklayer_created(vklayer_kind kind);
 uint64_t vklayer_live_objects(void);
 uint64_t vklayer_created_objects(void);
-uint64_t vklayer_heap_bytes(uint32_t heap); /* allocated and not freed; the driver's heap number */
+/* Bytes allocated and not freed, by the device's own number of a heap or type. */
+uint64_t vklayer_heap_bytes(uint32_t device, uint32_t heap);
+uint64_t vklayer_type_bytes(uint32_t device, uint32_t type);
 uint64_t vklayer_submits(void);
-/* Destroyed twice, or freed without having been allocated. */
+/* Destroyed twice, freed without having been allocated, mapped without being host-visible. */
 uint64_t vklayer_mismatches(void);
 
 #endif

@@ -161,8 +161,9 @@ void gm_vk_close(gm_vk *vk)
 
 /* ---- submitting ---- */
 
-/* Before an error goes up: whoever hears of it may free or record again what the device still uses. */
-static int settle(gm_vk *vk, int rc)
+/* Before an error goes up: whoever hears of it may free or record again what the device still uses. Where even that
+ * cannot be waited for, the device counts as lost: nothing more is submitted to it. */
+static int settle(gm_vk *vk, int rc, gemma_error *error)
 {
     const gm_vulkan_host *host = &vk->instance->host;
     if (!rc || atomic_load(&vk->lost)) return rc;
@@ -171,8 +172,7 @@ static int settle(gm_vk *vk, int rc)
     VkResult r = vk->fn.QueueWaitIdle(vk->queue);
     if (host->unlock) host->unlock(host->user);
     gm_mutex_unlock(vk->lock);
-    if (r == VK_ERROR_DEVICE_LOST) atomic_store(&vk->lost, true);
-    return rc;
+    return r ? gm_vk_check(vk, VK_ERROR_DEVICE_LOST, "vkQueueWaitIdle", error) : rc;
 }
 
 int gm_vk_submit(gm_vk *vk, const VkCommandBuffer *commands, uint32_t n, uint64_t *value, gemma_error *error)
@@ -195,7 +195,7 @@ int gm_vk_submit(gm_vk *vk, const VkCommandBuffer *commands, uint32_t n, uint64_
     if (host->unlock) host->unlock(host->user);
     if (!r) vk->submitted = *value;
     gm_mutex_unlock(vk->lock);
-    return settle(vk, gm_vk_check(vk, r, "vkQueueSubmit", error));
+    return settle(vk, gm_vk_check(vk, r, "vkQueueSubmit", error), error);
 }
 
 #define SPIN_NS 50000u /* a decode step's end is not slept through */
@@ -205,7 +205,7 @@ int gm_vk_wait(gm_vk *vk, uint64_t value, uint64_t timeout_ns, gemma_error *erro
     uint64_t start = gm_now_ns(), spin = gm_min_u64(SPIN_NS, timeout_ns), done = 0, passed = 0;
     do {
         VkResult r = vk->fn.GetSemaphoreCounterValue(vk->handle, vk->timeline, &done);
-        if (r) return settle(vk, gm_vk_check(vk, r, "vkGetSemaphoreCounterValue", error));
+        if (r) return settle(vk, gm_vk_check(vk, r, "vkGetSemaphoreCounterValue", error), error);
         if (done >= value) return GEMMA_OK;
         gm_cpu_relax();
         passed = gm_now_ns() - start;
@@ -217,5 +217,5 @@ int gm_vk_wait(gm_vk *vk, uint64_t value, uint64_t timeout_ns, gemma_error *erro
     uint64_t left = timeout_ns == UINT64_MAX ? UINT64_MAX : timeout_ns - gm_min_u64(passed, timeout_ns);
     VkResult r = vk->fn.WaitSemaphores(vk->handle, &info, left);
     if (r == VK_TIMEOUT) return gm_fail(error, GEMMA_E_TIMEOUT, "the device is still at work");
-    return settle(vk, gm_vk_check(vk, r, "vkWaitSemaphores", error));
+    return settle(vk, gm_vk_check(vk, r, "vkWaitSemaphores", error), error);
 }

@@ -148,7 +148,7 @@ void gm_vk_close(gm_vk *vk);
 /* OK for success; else the code for a VkResult and a sentence that begins with `what`. Remembers a lost device. */
 int gm_vk_check(gm_vk *vk, VkResult result, const char *what, gemma_error *error);
 /* Submits command buffers in their order; *value is the timeline's when they are done. When this or the wait fails,
- * nothing is under way any more. */
+ * nothing is under way any more, or the device counts as lost (LOST). */
 int gm_vk_submit(gm_vk *vk, const VkCommandBuffer *commands, uint32_t n, uint64_t *value, gemma_error *error);
 int gm_vk_wait(gm_vk *vk, uint64_t value, uint64_t timeout_ns, gemma_error *error); /* TIMEOUT, LOST */
 
