@@ -403,6 +403,12 @@ typedef struct gemma_plan_info {
     uint64_t session_bytes; /* small host memory one gemma_session takes */
     uint64_t step_bytes;    /* one gemma_step */
     char note[256];         /* GEMMA_DEVICE_AUTO: why better devices were passed over; else empty */
+    /* Weights of a type the device has no kernel for are turned into Q8_0 as they are loaded. Since 0.1. */
+    uint32_t n_converted; /* tensors, those whose rows are read from the file not among them */
+    uint32_t reserved;
+    uint64_t converted_bytes;      /* they take in memory: among the bill's weights */
+    uint64_t converted_file_bytes; /* they have in the file */
+    char warning[256];             /* says so with the types; else empty. Loading logs it as GEMMA_LOG_WARN */
 } gemma_plan_info;
 GEMMA_PUBLIC int gemma_plan_describe(const gemma_plan *plan, gemma_plan_info *info);
 
@@ -444,7 +450,8 @@ typedef struct gemma_load_options {
     gemma_cancel *cancel; /* NULL: none */
 } gemma_load_options;
 
-/* Carries the plan out: the one call that takes bulk memory. On failure nothing is left.
+/* Carries the plan out: the one call that takes bulk memory. On failure nothing is left. Where weights are converted
+ * (gemma_plan_info), 256 KiB of GEMMA_TAG_OBJECT besides, until it returns.
  * Errors: ARG, NOFIT, STALE, NOMEM, DEVMEM, IO, FORMAT, CANCELLED, LOST. Since 0.1. */
 GEMMA_PUBLIC int gemma_model_load(gemma_plan *plan, const gemma_load_options *options, gemma_model **out,
                                   gemma_error *error);

@@ -159,7 +159,11 @@ int gemma_plan_describe(const gemma_plan *plan, gemma_plan_info *info)
         .session_bytes = gm_engine_session_bytes(plan->plan) + sizeof(gm_session_link) + GM_NEW_EXTRA,
         .step_bytes = gm_engine_step_bytes(plan->plan),
     };
+    full.n_converted = plan->plan->n_converted;
+    full.converted_bytes = plan->plan->converted_bytes;
+    full.converted_file_bytes = plan->plan->converted_file_bytes;
     memcpy(full.note, plan->note, sizeof full.note);
+    memcpy(full.warning, plan->plan->warning, sizeof full.warning);
     return gm_result_write(info, &full, sizeof full);
 }
 

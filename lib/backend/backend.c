@@ -194,7 +194,7 @@ int gm_exec_create(gm_backend *be, const gm_exec_desc *d, gm_exec **out, gemma_e
     for (uint32_t w = 0; !rc && w < p->n_weights; w++) {
         const gm_weight_shape *s = &p->weights[w];
         if (in_file(d, w)) continue;
-        rc = check_span("weight", w, &d->weights[w], gm_row_bytes(s->format, s->n_in) * s->n_out * s->n_matrix, error);
+        rc = check_span("weight", w, &d->weights[w], gm_weight_bytes(s), error);
     }
     for (uint32_t i = 0; !rc && i < p->n_kv; i++) {
         rc = check_span("K of layer", p->kv[i].layer, &d->kv_k[i], gm_kv_page_bytes(&p->kv[i]), error);

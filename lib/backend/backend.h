@@ -100,6 +100,9 @@ typedef struct gm_backend_fns {
     uint32_t (*n_heaps)(const gm_backend *be);
     uint32_t (*heap_of)(const gm_backend *be, uint32_t tag); /* where buffers of this kind lie; NULL: heap 0 */
     void (*heap)(const gm_backend *be, uint32_t heap, gm_heap_state *state);
+    /* There is a kernel that takes the op's w[i] held as `s`, factors and all; optional, NULL: for every format. What has
+     * none is held as Q8_0 instead. */
+    bool (*has_kernel)(const gm_backend *be, const gm_op *op, uint32_t i, const gm_weight_shape *s);
     /* NULL: can do it; else why not, as a phrase that ends "… is not supported": static storage. */
     const char *(*refuses)(const gm_backend *be, const gm_program *p, const gm_op *op);
     /* Scratch a program needs beyond its slots, a multiple of 64. */
@@ -143,6 +146,10 @@ static inline uint32_t gm_backend_heap_of(const gm_backend *be, uint32_t tag)
 static inline void gm_backend_destroy(gm_backend *be)
 {
     if (be) be->fns->destroy(be);
+}
+static inline bool gm_backend_has_kernel(const gm_backend *be, const gm_op *op, uint32_t i, const gm_weight_shape *s)
+{
+    return !be->fns->has_kernel || be->fns->has_kernel(be, op, i, s);
 }
 /* Every op of the program, and its weights' formats: UNSUPPORTED with op, layer and reason. `names[w]` names weights. */
 int gm_backend_accepts(const gm_backend *be, const gm_program *p, const char *const *names, gemma_error *error);

@@ -112,7 +112,7 @@ int gm_model_emit(const gm_model *m, const gm_emit_options *options, gm_program 
     gm_program *p;
     int rc = gm_program_create(m->mem, options->max_rows, options->cut, &p);
     if (rc) return gm_fail_nomem(error, "a program", sizeof *p);
-    p->weights = m->shapes;
+    p->weights = options->shapes ? options->shapes : m->shapes;
     p->n_weights = m->n_weights;
     p->suppressed = m->suppressed;
     p->n_suppressed = m->n_suppressed;

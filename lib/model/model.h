@@ -66,6 +66,7 @@ typedef struct gm_emit_options {
     uint32_t max_rows;
     bool cut;                      /* rows nothing is wanted of stop after the last layer that writes KV */
     const gm_format *kv_format[2]; /* by gm_kv_kind */
+    const gm_weight_shape *shapes; /* [n_weights] what weights are held as, outlives the program; NULL: m->shapes */
 } gm_emit_options;
 /* The program of a step; checked by gm_program_check. NOMEM, INTERNAL. The program owns copies of nothing: m outlives
  * it; its kv table is the program's own (with formats filled in). */

@@ -93,6 +93,10 @@ typedef struct gm_weight_shape {
     uint32_t n_matrix;    /* ne[2]: experts; 1 */
     const float *factors; /* [n_matrix]: products with a matrix are multiplied by its own; NULL: 1 */
 } gm_weight_shape;
+static inline uint64_t gm_weight_bytes(const gm_weight_shape *s)
+{
+    return gm_row_bytes(s->format, s->n_in) * s->n_out * s->n_matrix;
+}
 
 typedef enum gm_kv_kind { GM_KV_GLOBAL = 0, GM_KV_SLIDING = 1 } gm_kv_kind;
 
@@ -120,7 +124,7 @@ typedef struct gm_program {
     uint32_t n_ops, cap_ops, n_slots, cap_slots;
     uint32_t max_rows; /* of one step */
     bool cut;          /* has a ROWS op: for steps with fewer wanted rows than rows */
-    /* What indices mean; owned by the model. */
+    /* What indices mean; owned by the model, the weights' table by whoever had the program emitted. */
     const gm_weight_shape *weights;
     uint32_t n_weights;
     const gm_kv_layer *kv;

@@ -53,7 +53,11 @@ int gm_plan_check(const gm_plan *plan, gemma_error *error)
     } else if (plan->fits_mapped) {
         gm_text_format(advice, sizeof advice, "; it would fit with the file mapped (GEMMA_FILE_MAP)");
     }
+    char converted[64] = "";
+    if (plan->n_converted)
+        gm_text_format(converted, sizeof converted, ", with %u weights held as Q8_0", plan->n_converted);
     const char *split = plan->settings.fit == GEMMA_FIT_SPLIT ? "; there is no second device to split it over" : "";
-    return gm_fail(error, GEMMA_E_NOFIT, "%s: needs %s, %s may be used%s%s", line->name,
-                   gm_text_bytes(needs, line->total_bytes), gm_text_bytes(may, line->budget_bytes), split, advice);
+    return gm_fail(error, GEMMA_E_NOFIT, "%s: needs %s%s, %s may be used%s%s", line->name,
+                   gm_text_bytes(needs, line->total_bytes), converted, gm_text_bytes(may, line->budget_bytes), split,
+                   advice);
 }

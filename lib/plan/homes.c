@@ -30,10 +30,11 @@ int gm_layout_ask(const gm_plan *plan, uint32_t bytes_class, int32_t layer, uint
     return n_bytes ? ask(plan, &want, &answer, error) : GEMMA_OK;
 }
 
-static bool usable_in_place(const gm_plan *plan, const gm_gguf *gguf, const gm_weight *w)
+static bool usable_in_place(const gm_plan *plan, const gm_gguf *gguf, uint32_t i)
 {
     enum { FILE_ALIGN = 32 }; /* what GGUF files have; kernels count on no more */
-    if (!plan->backend->can_map || w->made) return false;
+    const gm_weight *w = &plan->model->weights[i];
+    if (!plan->backend->can_map || w->made || gm_plan_converts(plan, i)) return false;
     const char *mapped = gm_gguf_mapped(gguf, w->tensor);
     return mapped && (uintptr_t)(mapped + w->offset) % FILE_ALIGN == 0;
 }
@@ -52,9 +53,9 @@ static group gather(const gm_plan *plan, const gm_gguf *gguf, uint32_t first)
                 .by_row = w[first].bytes_class == GEMMA_CLASS_PLE };
     for (uint32_t i = first; i < plan->model->n_weights; i++) {
         if (!same_group(&w[first], &w[i])) continue;
-        g.want.n_bytes += w[i].n_bytes;
-        g.want.read_per_token += w[i].read_per_token;
-        g.in_place = g.in_place && usable_in_place(plan, gguf, &w[i]);
+        g.want.n_bytes += gm_plan_held_bytes(plan, i);
+        g.want.read_per_token += gm_plan_read_bytes(plan, i);
+        g.in_place = g.in_place && usable_in_place(plan, gguf, i);
     }
     g.want.n_candidates = g.in_place || g.by_row ? 2 : 1;
     return g;

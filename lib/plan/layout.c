@@ -63,10 +63,12 @@ static int emit_programs(layout *y)
     for (uint32_t i = 0; i < m->n_weights; i++) names[i] = m->weights[i].tensor->name;
     int rc = GEMMA_OK;
     for (uint32_t i = 0; i < GM_PROGRAMS && !rc; i++) {
-        gm_emit_options options = { .max_rows = s->ubatch, .cut = i == GM_PROGRAM_CUT };
+        gm_emit_options options = { .max_rows = s->ubatch, .cut = i == GM_PROGRAM_CUT, .shapes = p->shapes };
         for (int kind = 0; kind < 2; kind++) options.kv_format[kind] = gm_settings_format(s->kv_type[kind]);
         rc = gm_model_emit(m, &options, &p->programs[i], y->error);
-        if (!rc) rc = gm_backend_accepts(p->backend, p->programs[i], names, y->error);
+        if (rc) break;
+        gm_layout_hold(p, p->programs[i]);
+        rc = gm_backend_accepts(p->backend, p->programs[i], names, y->error);
     }
     gm_delete(p->mem, names);
     return rc;
@@ -83,7 +85,7 @@ static int place_weights(layout *y)
         const gm_weight *w = &p->model->weights[i];
         if (y->homes[i] == GM_HOME_ROWS) {
             p->weights[i] = (gm_place){ .block = GM_BLOCK_ROWS };
-            p->limits.file_row_bytes = (uint32_t)(w->n_bytes / w->n_out);
+            p->limits.file_row_bytes = (uint32_t)(gm_plan_held_bytes(p, i) / w->n_out);
             p->lines[0].file_bytes += w->n_bytes;
             continue;
         }
@@ -92,10 +94,12 @@ static int place_weights(layout *y)
             p->lines[0].mapped_bytes += w->n_bytes;
             continue;
         }
-        if (block == UINT32_MAX || p->blocks[block].n_bytes + w->n_bytes > WEIGHT_BLOCK)
+        uint64_t n_bytes = gm_plan_held_bytes(p, i);
+        if (block == UINT32_MAX || p->blocks[block].n_bytes + n_bytes > WEIGHT_BLOCK)
             block = add_block(y, GEMMA_TAG_WEIGHTS);
-        p->weights[i] = take(y, block, w->n_bytes, w->bytes_class);
+        p->weights[i] = take(y, block, n_bytes, w->bytes_class);
     }
+    if (!rc) gm_layout_warn(p);
     return rc;
 }
 
@@ -213,7 +217,7 @@ static void predict(gm_plan *p)
     gemma_prediction *t = &p->prediction;
     const gm_model *m = p->model;
     *t = (gemma_prediction){ .size = sizeof *t, .measured = p->settings.has_probe };
-    for (uint32_t i = 0; i < m->n_weights; i++) t->bytes_per_token += m->weights[i].read_per_token;
+    for (uint32_t i = 0; i < m->n_weights; i++) t->bytes_per_token += gm_plan_read_bytes(p, i);
     for (uint32_t i = 0; i < m->n_layers; i++)
         t->kv_bytes_full += full_read_bytes(p, &p->programs[GM_PROGRAM_FULL]->kv[m->layers[i].kv]);
     if (!p->settings.has_probe) return;
@@ -228,11 +232,13 @@ static int lay_out(layout *y)
     const gm_model *m = p->model;
     p->blocks = gm_new_array(p->mem, (uint64_t)m->n_weights + FURTHER_BLOCKS, sizeof *p->blocks, GEMMA_TAG_OBJECT);
     p->weights = gm_new_array(p->mem, m->n_weights, sizeof *p->weights, GEMMA_TAG_OBJECT);
+    p->shapes = gm_new_array(p->mem, m->n_weights, sizeof *p->shapes, GEMMA_TAG_OBJECT);
     p->kv_k = gm_new_array(p->mem, m->n_kv, sizeof *p->kv_k, GEMMA_TAG_OBJECT);
     p->kv_v = gm_new_array(p->mem, m->n_kv, sizeof *p->kv_v, GEMMA_TAG_OBJECT);
     y->homes = gm_new(p->mem, m->n_weights, GEMMA_TAG_OBJECT);
-    if (!p->blocks || !p->weights || !p->kv_k || !p->kv_v || !y->homes)
+    if (!p->blocks || !p->weights || !p->shapes || !p->kv_k || !p->kv_v || !y->homes)
         return gm_fail_nomem(y->error, "a plan's tables", (uint64_t)m->n_weights * sizeof *p->blocks);
+    memcpy(p->shapes, m->shapes, m->n_weights * sizeof *p->shapes);
     line_of(p, gm_backend_heap_of(p->backend, GEMMA_TAG_WEIGHTS))->class_bytes[GEMMA_CLASS_DRIVER] =
         p->backend->driver_bytes;
     int rc = emit_programs(y);

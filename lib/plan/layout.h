@@ -10,6 +10,11 @@
 int gm_layout_create(gm_mem *mem, const gm_gguf *gguf, const gm_model *model, gm_backend *backend,
                      const gm_settings *settings, gm_plan **out, gemma_error *error);
 
+/* plan->shapes as the program's ops can take them. */
+void gm_layout_hold(const gm_plan *plan, const gm_program *program);
+/* Counts what is converted and says so in plan->warning, once weights have places. */
+void gm_layout_warn(gm_plan *plan);
+
 /* Where a weight lies: in memory, in place in the mapped file, or in the file with its rows read for each step. */
 typedef enum gm_home { GM_HOME_MEMORY = 0, GM_HOME_MAPPED = 1, GM_HOME_ROWS = 2 } gm_home;
 /* homes[n_weights]. Asks the hook once per group of (class, layer). */

@@ -191,6 +191,7 @@ void gm_plan_destroy(gm_plan *plan)
     }
     gm_delete(plan->mem, plan->blocks);
     gm_delete(plan->mem, plan->weights);
+    gm_delete(plan->mem, plan->shapes);
     gm_delete(plan->mem, plan->kv_k);
     gm_delete(plan->mem, plan->kv_v);
     gm_delete(plan->mem, plan->advice);

@@ -51,6 +51,8 @@ typedef struct gm_plan { /* immutable, any thread */
     gm_backend *backend;
     gm_settings settings;
     gm_kv_shape kv_shape;
+    gm_weight_shape
+        *shapes; /* [n_weights] as they are held: Q8_0 where the device has no kernel for the file's format */
     gm_program *programs[GM_PROGRAMS];
     uint64_t *slot_offset[GM_PROGRAMS]; /* [n_slots], in the scratch block */
     uint64_t workspace_offset;
@@ -68,6 +70,9 @@ typedef struct gm_plan { /* immutable, any thread */
     gemma_prediction prediction;
     gemma_advice *advice;
     uint32_t n_advice;
+    uint32_t n_converted; /* weights in memory as Q8_0 that are something else in the file */
+    uint64_t converted_bytes, converted_file_bytes;
+    char warning[256];        /* says so; else empty */
     uint64_t peak_slot_bytes; /* for tests: the largest sum of live slots */
 } gm_plan;
 
@@ -78,6 +83,13 @@ int gm_settings_read(const gm_model *model, const gm_backend *backend, const gem
 int gm_plan_create(gm_mem *mem, const gm_gguf *gguf, const gm_model *model, gm_backend *backend,
                    const gm_settings *settings, gm_plan **out, gemma_error *error);
 void gm_plan_destroy(gm_plan *plan);
+/* Held as Q8_0, from another format in the file (values times their factors). */
+static inline bool gm_plan_converts(const gm_plan *plan, uint32_t w)
+{
+    return plan->shapes[w].format != plan->model->shapes[w].format;
+}
+uint64_t gm_plan_held_bytes(const gm_plan *plan, uint32_t w);
+uint64_t gm_plan_read_bytes(const gm_plan *plan, uint32_t w); /* of it that one decoded token reads */
 /* Bytes that a plan with these settings may use of a heap now: its budget less what is held of it and the headroom. */
 uint64_t gm_plan_budget(const gm_backend *backend, uint32_t heap, const gm_settings *settings);
 /* OK, or NOFIT with the sentence: heap, needed, budget, and the first piece of advice. */

@@ -212,6 +212,18 @@ static int prepare(gm_engine *e, gm_step *t)
     return GEMMA_OK;
 }
 
+/* Row `token` of a table that stays in the file, as the device takes it. */
+static int read_file_row(const gm_engine *e, uint32_t i, int32_t token, uint8_t *row, gemma_error *error)
+{
+    const gm_gguf *gguf = e->resident->gguf;
+    const gm_weight *w = &e->plan->model->weights[i];
+    uint64_t n = w->tensor->ne[0], n_bytes = gm_row_bytes(w->tensor->format, n);
+    uint64_t offset = w->offset + (uint64_t)token * n_bytes;
+    uint8_t room[4096];
+    if (!gm_plan_converts(e->plan, i)) return gm_gguf_read(gguf, w->tensor, offset, row, n_bytes, error);
+    return gm_gguf_read_q8_0(gguf, w->tensor, offset, 1, row, n, room, sizeof room, error);
+}
+
 /* The rows of the table that stays in the file, one per token. */
 static int read_file_rows(gm_engine *e, gm_step *t)
 {
@@ -219,11 +231,9 @@ static int read_file_rows(gm_engine *e, gm_step *t)
     uint64_t n_bytes = p->limits.file_row_bytes;
     int rc = GEMMA_OK;
     for (uint32_t i = 0; n_bytes && i < p->model->n_weights; i++) {
-        const gm_weight *w = &p->model->weights[i];
         if (p->weights[i].block != GM_BLOCK_ROWS) continue;
         for (uint32_t r = 0; !rc && r < t->n_rows; r++)
-            rc = gm_gguf_read(e->resident->gguf, w->tensor, w->offset + (uint64_t)t->rows[r].token * n_bytes,
-                              e->block.file_rows + r * gm_file_row_stride(n_bytes), n_bytes, &t->error);
+            rc = read_file_row(e, i, t->rows[r].token, e->block.file_rows + r * gm_file_row_stride(n_bytes), &t->error);
     }
     return rc;
 }

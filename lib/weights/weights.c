@@ -1,6 +1,7 @@
 #include "weights/weights.h"
 
 #define PIECE ((uint64_t)16 << 20) /* between two looks at cancel and progress */
+#define ROOM  (256u << 10)         /* for blocks on their way to being Q8_0 */
 
 typedef struct load {
     const gm_plan *plan;
@@ -10,6 +11,7 @@ typedef struct load {
     const gemma_cancel *cancel;
     gemma_error *error;
     gm_resident *r;
+    uint8_t *room;                    /* [ROOM]; NULL: nothing is converted */
     uint64_t done_bytes, total_bytes; /* of all weights, those that stay in the file included */
 } load;
 
@@ -116,6 +118,31 @@ static int move(load *l, const gm_weight *w, gm_buffer *b, uint64_t offset)
     return rc;
 }
 
+/* The same for one that is held as Q8_0; pieces end with the room for its blocks, and with the matrix, as each may have
+ * its own factor. */
+static int convert(load *l, uint32_t i, gm_buffer *b, uint64_t offset)
+{
+    enum { UNIT = 256 }; /* values: whole blocks of every format */
+    const gm_weight *w = &l->plan->model->weights[i];
+    const gm_format *in_file = w->tensor->format, *q8_0 = gm_format_of(GM_Q8_0);
+    uint64_t n_matrix = (uint64_t)w->n_out * l->plan->shapes[i].n_in, most;
+    uint64_t n_values = n_matrix * l->plan->shapes[i].n_matrix, fit = ROOM / in_file->block_bytes * in_file->block;
+    int rc = GEMMA_OK;
+    for (uint64_t at = 0, n; at < n_values && !rc; at += n) {
+        char *piece = piece_of(l, b, offset + gm_row_bytes(q8_0, at), &most);
+        n = gm_min_u64(fit, most / q8_0->block_bytes * q8_0->block) / UNIT * UNIT;
+        n = gm_min_u64(n, n_matrix - at % n_matrix);
+        float factor = w->factors ? w->factors[at / n_matrix] : 1;
+        uint64_t n_read = gm_row_bytes(in_file, n), n_bytes = gm_row_bytes(q8_0, n);
+        rc = gm_gguf_read_q8_0(l->gguf, w->tensor, w->offset + gm_row_bytes(in_file, at), factor, piece, n, l->room,
+                               ROOM, l->error);
+        l->r->read_bytes += n_read;
+        if (!rc && !b->host) rc = gm_buffer_write(b, offset + gm_row_bytes(q8_0, at), piece, n_bytes, l->error);
+        if (!rc) rc = advance(l, n_read);
+    }
+    return rc;
+}
+
 static int place_weights(load *l)
 {
     const gm_plan *p = l->plan;
@@ -133,7 +160,7 @@ static int place_weights(load *l)
         } else {
             gm_buffer *b = l->r->buffers[place->block];
             l->r->weights[i] = (gm_span){ .buffer = b, .offset = place->offset };
-            rc = move(l, w, b, place->offset);
+            rc = gm_plan_converts(p, i) ? convert(l, i, b, place->offset) : move(l, w, b, place->offset);
         }
     }
     return rc;
@@ -169,7 +196,10 @@ static int prepare(load *l)
     if (!r->buffers || !r->weights || !r->kv_k || !r->kv_v)
         return gm_fail_nomem(l->error, "a loaded model's tables", p->model->n_weights * sizeof *r->weights);
     for (uint32_t i = 0; i < p->model->n_weights; i++) l->total_bytes += p->model->weights[i].n_bytes;
-    return GEMMA_OK;
+    if (!p->n_converted) return GEMMA_OK;
+    gm_log(p->mem, GEMMA_LOG_WARN, "%s", p->warning);
+    l->room = gm_new(p->mem, ROOM, GEMMA_TAG_OBJECT);
+    return l->room ? GEMMA_OK : gm_fail_nomem(l->error, "the room to turn weights into Q8_0", ROOM);
 }
 
 int gm_weights_load(const gm_plan *plan, const gm_gguf *gguf, gemma_progress progress, void *progress_user,
@@ -188,6 +218,7 @@ int gm_weights_load(const gm_plan *plan, const gm_gguf *gguf, gemma_progress pro
     if (!rc) rc = create_buffers(&l);
     if (!rc) rc = place_kv(&l);
     if (!rc) rc = place_weights(&l);
+    gm_delete(plan->mem, l.room);
     if (rc) {
         gm_resident_destroy(l.r);
         return rc;

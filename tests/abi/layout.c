@@ -127,7 +127,7 @@ FIELD(gemma_bill, mapped_bytes, 88, 8);
 FIELD(gemma_bill, file_bytes, 96, 8);
 FIELD(gemma_bill, name, 104, 64);
 
-SIZE(gemma_plan_info, 328);
+SIZE(gemma_plan_info, 608);
 FIELD(gemma_plan_info, size, 0, 4);
 FIELD(gemma_plan_info, device, 4, 4);
 FIELD(gemma_plan_info, ctx, 8, 4);
@@ -144,6 +144,11 @@ FIELD(gemma_plan_info, fits, 52, 4);
 FIELD(gemma_plan_info, session_bytes, 56, 8);
 FIELD(gemma_plan_info, step_bytes, 64, 8);
 FIELD(gemma_plan_info, note, 72, 256);
+FIELD(gemma_plan_info, n_converted, 328, 4);
+FIELD(gemma_plan_info, reserved, 332, 4);
+FIELD(gemma_plan_info, converted_bytes, 336, 8);
+FIELD(gemma_plan_info, converted_file_bytes, 344, 8);
+FIELD(gemma_plan_info, warning, 352, 256);
 
 SIZE(gemma_prediction, 48);
 FIELD(gemma_prediction, size, 0, 4);

@@ -224,6 +224,43 @@ static void put_nvfp4(build *b, const char *name, uint32_t n_dims, const uint64_
     free(blocks);
 }
 
+/* The scale of a block: an f16, but for MXFP4, whose is a power of two. */
+static void set_scale(uint32_t type, uint8_t *block, float d)
+{
+    uint16_t half = gm_f16_from_f32(d);
+    if (type == GM_MXFP4) {
+        block[0] = (uint8_t)(128 + lroundf(log2f(d)));
+        return;
+    }
+    if (type == GM_IQ1_M) { /* in the top nibbles of four scales */
+        for (int j = 0; j < 4; j++) block[49 + 2 * j] = (uint8_t)((block[49 + 2 * j] & 15) | (half >> 4 * j & 15) << 4);
+        return;
+    }
+    uint8_t *at = block + (type == GM_TQ1_0 ? 52 : type == GM_TQ2_0 ? 64 : 0);
+    at[0] = (uint8_t)half;
+    at[1] = (uint8_t)(half >> 8);
+}
+
+/* What no one packs otherwise: random blocks with a scale that keeps the size of what goes through them. */
+static void put_blocks(build *b, const char *name, uint32_t type, uint32_t n_dims, const uint64_t ne[3])
+{
+    const gm_format *f = gm_format_of(type);
+    uint64_t n_blocks = ne[0] / f->block * ne[1] * ne[2], n = n_blocks * f->block_bytes;
+    uint8_t *blocks = malloc(n);
+    float values[256];
+    double squares = 0;
+    for (uint64_t i = 0; i < n; i++) blocks[i] = (uint8_t)(127.5f * (draw(b) + 1));
+    for (uint64_t i = 0; i < n_blocks; i++) {
+        set_scale(type, blocks + i * f->block_bytes, 1);
+        f->unpack(blocks + i * f->block_bytes, values, 1);
+        for (uint32_t j = 0; j < f->block; j++) squares += (double)values[j] * (double)values[j];
+    }
+    float d = (float)sqrt((double)(n_blocks * f->block) / squares / (double)ne[0]);
+    for (uint64_t i = 0; i < n_blocks; i++) set_scale(type, blocks + i * f->block_bytes, d * (1 + 0.5f * draw(b)));
+    if (!skipped(b, name)) gguf_put_tensor(b->w, name, type, n_dims, ne, blocks, n);
+    free(blocks);
+}
+
 /* Of a matrix called X.weight. Experts' down has them anyway. */
 static void put_factors(build *b, const char *name, uint64_t n)
 {
@@ -239,6 +276,8 @@ static void put_matrix(build *b, const char *name, uint32_t type, uint64_t n_in,
     uint64_t ne[3] = { n_in, n_out, n_matrix };
     if (type == GM_NVFP4)
         put_nvfp4(b, name, n_matrix > 1 ? 3 : 2, ne);
+    else if (!gm_format_of(type)->pack)
+        put_blocks(b, name, type, n_matrix > 1 ? 3 : 2, ne);
     else
         put_tensor(b, name, type, n_matrix > 1 ? 3 : 2, ne, 0.0f, sqrtf(3.0f / (float)n_in));
     if (b->t->factors && type == GM_NVFP4) put_factors(b, name, n_matrix);

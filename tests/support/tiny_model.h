@@ -20,7 +20,7 @@ typedef struct tiny_model {
     uint32_t n_layers, n_embd, n_head, n_kv, n_ff, n_vocab, window, ctx;
     uint32_t head;       /* values of a head; Gemma 4: on sliding layers, twice that on global ones */
     uint32_t pattern;    /* every pattern-th layer is global; 0: none is */
-    uint32_t type;       /* GM_… of matrices; one that gm_format_of can pack, or NVFP4 */
+    uint32_t type;       /* GM_… of matrices; random blocks where gm_format_of cannot pack */
     uint32_t table_type; /* of the embedding (and per-layer embedding) table */
     bool fused_qkv, untied;
     bool factors;       /* NVFP4 matrices have factors apart, X.scale */

@@ -281,6 +281,134 @@ static void test_hook(void **state)
     tear_down(&f);
 }
 
+/* ---- formats without a kernel ---- */
+
+/* 256 values are 66 bytes in IQ2_XXS and 272 in Q8_0. */
+static void wide(tiny_model *t, uint32_t family, gm_type type)
+{
+    tiny_model_defaults(t, family);
+    t->n_embd = t->n_ff = t->n_ff_expert = 256;
+    t->n_head = 4;
+    t->head = 64;
+    t->n_ple = family == 4 ? 256 : 0;
+    t->type = type;
+}
+
+/* Weights of the type become Q8_0 with all that follows from it; others stay. */
+static void test_converted(void **state)
+{
+    (void)state;
+    tiny_model t;
+    fixture f;
+    wide(&t, 4, GM_IQ2_XXS);
+    t.n_expert = 3;
+    t.n_ple = t.n_shared = 0;
+    set_up(&f, &t);
+    gm_plan *p = plan_of(&f, NULL);
+    check_bill(p);
+    assert_int_equal(p->n_converted, 0);
+    assert_string_equal(p->warning, "");
+    uint64_t native = p->lines[0].total_bytes, read = p->prediction.bytes_per_token, more = 0, more_read = 0, from = 0;
+    gm_plan_destroy(p);
+    gm_dummy_lack(f.be, 0, GM_IQ2_XXS);
+    p = plan_of(&f, NULL);
+    check_bill(p);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < f.m->n_weights; i++) {
+        const gm_weight *w = &f.m->weights[i];
+        bool iq2 = w->tensor->format->type == GM_IQ2_XXS;
+        assert_int_equal(gm_plan_converts(p, i), iq2);
+        assert_int_equal(p->shapes[i].format->type, iq2 ? GM_Q8_0 : w->tensor->format->type);
+        assert_int_equal(f.m->shapes[i].format->type, w->tensor->format->type); /* the model is as it was */
+        assert_ptr_equal(p->programs[0]->weights, p->shapes);
+        if (!iq2) continue;
+        uint64_t n_bytes = w->n_bytes / 66 * 272;
+        assert_int_equal(gm_plan_held_bytes(p, i), n_bytes);
+        more += gm_align_up(n_bytes, 64) - gm_align_up(w->n_bytes, 64);
+        more_read += w->read_per_token / 66 * 272 - w->read_per_token;
+        from += w->n_bytes;
+        n++;
+    }
+    assert_true(n > 20);
+    assert_int_equal(p->n_converted, n);
+    assert_int_equal(p->converted_file_bytes, from);
+    assert_int_equal(p->converted_bytes, from / 66 * 272);
+    assert_int_equal(p->lines[0].total_bytes, native + more);
+    assert_int_equal(p->prediction.bytes_per_token, read + more_read);
+    assert_non_null(strstr(p->warning, "IQ2_XXS"));
+    assert_non_null(strstr(p->warning, "dummy device"));
+    gm_plan_destroy(p);
+    tear_down(&f);
+}
+
+/* A tied table has two roles: one without a kernel is enough. */
+static void test_converted_for_a_role(void **state)
+{
+    (void)state;
+    fixture f;
+    set_up_family(&f, 3);
+    gm_dummy_lack(f.be, GM_OP_EMBED, GM_Q8_0); /* what it would become: nothing changes, and it is no loop */
+    gm_plan *p = plan_of(&f, NULL);
+    assert_int_equal(p->n_converted, 0);
+    gm_plan_destroy(p);
+    tear_down(&f);
+    tiny_model t;
+    wide(&t, 3, GM_Q4_0);
+    t.table_type = GM_Q4_0;
+    set_up(&f, &t);
+    for (uint32_t kind = GM_OP_EMBED; kind <= GM_OP_HEAD; kind += GM_OP_HEAD - GM_OP_EMBED) {
+        gm_dummy_lack(f.be, kind, GM_Q4_0);
+        p = plan_of(&f, NULL);
+        check_bill(p);
+        assert_int_equal(p->n_converted, 1);
+        assert_non_null(strstr(p->warning, "1 weight of type Q4_0"));
+        uint64_t row = 256 / 32 * 34;
+        assert_int_equal(p->lines[0].class_bytes[GEMMA_CLASS_HEAD], TINY_VOCAB_MIN * row);
+        gm_plan_destroy(p);
+    }
+    gm_dummy_lack(f.be, GM_OP_NORM, GM_F32); /* nor is F32 ever turned into less */
+    p = plan_of(&f, NULL);
+    assert_int_equal(p->n_converted, 0);
+    gm_plan_destroy(p);
+    tear_down(&f);
+}
+
+/* Not in place in a mapped file; a table read by row stays there, with rows as they will come. */
+static void test_converted_and_mapped(void **state)
+{
+    (void)state;
+    tiny_model t;
+    fixture f;
+    wide(&t, 4, GM_Q8_0);
+    t.table_type = GM_IQ2_XXS;
+    t.untied = true;
+    set_up(&f, &t);
+    gm_dummy_lack(f.be, 0, GM_IQ2_XXS);
+    gm_settings s = settings_of(&f, NULL);
+    s.mapped = true;
+    gm_plan *p = plan_with(&f, &s);
+    uint64_t rows = 4 * 256 / 256 * TINY_VOCAB_MIN;
+    assert_int_equal(p->n_converted, 1); /* the embedding; rows of the other cost nothing */
+    assert_int_equal(p->converted_bytes, TINY_VOCAB_MIN * 272);
+    assert_int_equal(p->lines[0].class_bytes[GEMMA_CLASS_EMBEDDING], TINY_VOCAB_MIN * 272);
+    assert_int_equal(p->lines[0].class_bytes[GEMMA_CLASS_PLE], 0);
+    assert_int_equal(p->lines[0].file_bytes, rows * 66);
+    assert_int_equal(p->limits.file_row_bytes, 4 * 272);
+    for (uint32_t i = 0; i < f.m->n_weights; i++)
+        if (gm_plan_converts(p, i)) assert_int_not_equal(p->weights[i].block, GM_BLOCK_FILE);
+    gm_plan_destroy(p);
+    asked a = { .file_class = GEMMA_CLASS_PLE, .wrong_class = UINT32_MAX }; /* in memory, then */
+    s.place = hook;
+    s.place_user = &a;
+    p = plan_with(&f, &s);
+    assert_int_equal(p->n_converted, 2);
+    assert_int_equal(p->lines[0].class_bytes[GEMMA_CLASS_PLE], rows * 272);
+    assert_int_equal(p->lines[0].file_bytes, 0);
+    assert_int_equal(a.read_per_token, p->prediction.bytes_per_token);
+    gm_plan_destroy(p);
+    tear_down(&f);
+}
+
 /* ---- the rest ---- */
 
 static void test_prediction(void **state)
@@ -344,12 +472,20 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),   cmocka_unit_test(test_bad_settings),
-        cmocka_unit_test(test_slots),      cmocka_unit_test(test_bill),
-        cmocka_unit_test(test_same_again), cmocka_unit_test(test_kinds_that_are_not_there),
-        cmocka_unit_test(test_mapped),     cmocka_unit_test(test_hook),
-        cmocka_unit_test(test_prediction), cmocka_unit_test(test_refused_by_the_device),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_bad_settings),
+        cmocka_unit_test(test_slots),
+        cmocka_unit_test(test_bill),
+        cmocka_unit_test(test_same_again),
+        cmocka_unit_test(test_kinds_that_are_not_there),
+        cmocka_unit_test(test_mapped),
+        cmocka_unit_test(test_hook),
+        cmocka_unit_test(test_prediction),
+        cmocka_unit_test(test_refused_by_the_device),
         cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_converted),
+        cmocka_unit_test(test_converted_for_a_role),
+        cmocka_unit_test(test_converted_and_mapped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 
+#include <math.h>
+
 #include "backend/dummy/dummy.h"
 #include "support/fault.h"
 #include "support/tiny_model.h"
@@ -265,6 +267,77 @@ static void test_unseen_memory(void **state)
     tear_down(&f);
 }
 
+/* ---- weights in Q8_0 that are something else in the file ---- */
+
+static const gm_type lacked[] = { GM_IQ2_XXS, GM_IQ2_XS, GM_IQ1_M, GM_TQ1_0, GM_TQ2_0, GM_NVFP4, GM_Q2_K, GM_BF16 };
+
+static void set_up_lacked(fixture *f, gm_type type, bool split, bool in_memory)
+{
+    tiny_model t;
+    tiny_model_defaults(&t, split ? 4 : 3);
+    t.n_embd = t.n_ff = t.n_ff_expert = 256;
+    t.n_head = 4;
+    t.head = 64;
+    t.n_layers = 2;
+    t.type = type;
+    t.factors = type == GM_NVFP4;
+    t.n_ple = t.n_shared = 0;
+    t.n_expert = split ? 3 : 0;
+    t.split_experts = split;
+    t.fused_qkv = !split;
+    set_up(f, &t, in_memory);
+    gm_dummy_lack(f->be, 0, type);
+    make_plan(f, in_memory);
+    assert_true(f->plan->n_converted > 10);
+}
+
+/* Each value is the file's, times its matrix's factor, to what Q8_0 can hold; ternary ones are just that. */
+static void check_converted(const fixture *f, uint32_t i)
+{
+    const gm_weight *w = &f->m->weights[i];
+    const gm_format *from = w->tensor->format;
+    uint64_t n = w->n_bytes / from->block_bytes * from->block, n_bytes = n / 32 * 34, n_matrix = n / w->tensor->ne[2];
+    uint8_t *raw = malloc(w->n_bytes), *room = malloc(n_bytes);
+    float *is = malloc(n * sizeof *is), *should = malloc(n * sizeof *should);
+    assert_int_equal(n_bytes, gm_plan_held_bytes(f->plan, i));
+    assert_int_equal(gm_gguf_read(f->gguf, w->tensor, w->offset, raw, w->n_bytes, NULL), GEMMA_OK);
+    from->unpack(raw, should, n / from->block);
+    gm_format_of(GM_Q8_0)->unpack(bytes_of(&f->r->weights[i], n_bytes, room), is, n / 32);
+    bool exact = from->type == GM_TQ1_0 || from->type == GM_TQ2_0;
+    for (uint64_t at = 0; at < n; at += 32) {
+        float factor = w->factors ? w->factors[at / n_matrix] : 1, most = 0;
+        for (int j = 0; j < 32; j++) most = fmaxf(most, fabsf(should[at + j] * factor));
+        for (int j = 0; j < 32; j++) {
+            float off = fabsf(is[at + j] - should[at + j] * factor);
+            if (off > (exact ? 0 : most / 127 * 0.57f)) fail_msg("%s: %g off at %g", w->tensor->name, off, most);
+        }
+    }
+    free(raw);
+    free(room);
+    free(is);
+    free(should);
+}
+
+static void test_converted(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < 8 * GM_COUNT(lacked); k++) {
+        fixture f;
+        uint32_t n = 0;
+        set_up_lacked(&f, lacked[k / 8], k & 1, k & 2);
+        if (k & 4) hide_memory(&f);
+        load_well(&f);
+        for (uint32_t i = 0; i < f.m->n_weights; i++) {
+            if (!gm_plan_converts(f.plan, i)) continue;
+            check_converted(&f, i);
+            n++;
+        }
+        assert_int_equal(n, f.plan->n_converted);
+        assert_int_equal(gm_dummy_held(f.be, 0), f.plan->lines[0].total_bytes);
+        tear_down(&f);
+    }
+}
+
 /* ---- progress and cancelling ---- */
 
 typedef struct watch {
@@ -306,6 +379,13 @@ static void test_progress(void **state)
         assert_int_equal(f.r->read_bytes, in_memory ? 0 : all);
         tear_down(&f);
     }
+    fixture f;
+    watch w = { 0 };
+    set_up_lacked(&f, GM_IQ1_M, true, false);
+    assert_int_equal(load(&f, watch_progress, &w, NULL), GEMMA_OK);
+    assert_int_equal(w.last, w.total);
+    assert_int_equal(f.r->read_bytes, w.total); /* the file's bytes, not what they become */
+    tear_down(&f);
 }
 
 static void test_cancel(void **state)
@@ -336,34 +416,44 @@ static void test_cancel(void **state)
 
 /* ---- failures ---- */
 
+static void check_read_errors(fixture *f)
+{
+    uint32_t nth;
+    int rc = GEMMA_E_IO;
+    uint64_t before = fault_live_blocks();
+    for (nth = 1; rc; nth++) {
+        f->fail_read = nth;
+        rc = load(f, NULL, NULL, NULL);
+        if (f->fail_read == 0) assert_int_equal(rc, GEMMA_E_IO);
+        if (rc) assert_int_equal(fault_live_blocks(), before);
+        if (rc) assert_non_null(strstr(f->error.message, "tiny.gguf"));
+    }
+    assert_true(nth > f->m->n_weights);
+    tear_down(f);
+}
+
 static void test_read_errors(void **state)
 {
     (void)state;
     fixture f;
-    uint32_t nth;
-    int rc = GEMMA_E_IO;
     set_up_family(&f, 3, false);
-    uint64_t before = fault_live_blocks();
-    for (nth = 1; rc; nth++) {
-        f.fail_read = nth;
-        rc = load(&f, NULL, NULL, NULL);
-        if (f.fail_read == 0) assert_int_equal(rc, GEMMA_E_IO);
-        if (rc) assert_int_equal(fault_live_blocks(), before);
-        if (rc) assert_non_null(strstr(f.error.message, "tiny.gguf"));
-    }
-    assert_true(nth > f.m->n_weights);
-    tear_down(&f);
+    check_read_errors(&f);
+    set_up_lacked(&f, GM_IQ2_XXS, true, false);
+    check_read_errors(&f);
 }
 
 static void test_no_memory(void **state)
 {
     (void)state;
-    for (int seen = 0; seen <= 1; seen++) {
+    for (int k = 0; k < 4; k++) {
         fixture f;
         uint64_t nth;
         int rc = GEMMA_E_NOMEM;
-        set_up_family(&f, 4, false);
-        if (!seen) hide_memory(&f);
+        if (k & 1)
+            set_up_lacked(&f, GM_NVFP4, true, false);
+        else
+            set_up_family(&f, 4, false);
+        if (k & 2) hide_memory(&f);
         uint64_t before = fault_live_blocks();
         for (nth = 1; rc; nth++) {
             fault_fail_nth(nth);
@@ -433,7 +523,7 @@ int main(void)
         cmocka_unit_test(test_content),   cmocka_unit_test(test_mapped),        cmocka_unit_test(test_unseen_memory),
         cmocka_unit_test(test_progress),  cmocka_unit_test(test_cancel),        cmocka_unit_test(test_read_errors),
         cmocka_unit_test(test_no_memory), cmocka_unit_test(test_device_errors), cmocka_unit_test(test_stale),
-        cmocka_unit_test(test_no_fit),
+        cmocka_unit_test(test_no_fit),    cmocka_unit_test(test_converted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,6 +16,8 @@ typedef struct gm_dummy {
     int fail_code;
     uint32_t delay;
     const char *refusal;
+    uint32_t lacked_by; /* gm_op_kind; 0: any */
+    gm_type lacked_type;
 } gm_dummy;
 
 static inline gm_dummy *gm_dummy_of(gm_backend *be) { return (gm_dummy *)be; }

@@ -52,6 +52,13 @@ static const char *dummy_refuses(const gm_backend *be, const gm_program *p, cons
     return gm_dummy_of_const(be)->refusal;
 }
 
+static bool dummy_has_kernel(const gm_backend *be, const gm_op *op, uint32_t i, const gm_weight_shape *s)
+{
+    const gm_dummy *d = gm_dummy_of_const(be);
+    (void)i;
+    return s->format->type != d->lacked_type || (d->lacked_by && d->lacked_by != op->kind);
+}
+
 static uint64_t dummy_workspace_bytes(const gm_backend *be, const gm_program *p, const gm_step_limits *limits)
 {
     (void)limits;
@@ -120,6 +127,7 @@ static const gm_backend_fns dummy_fns = {
     .describe = dummy_describe,
     .n_heaps = dummy_n_heaps,
     .heap = dummy_heap,
+    .has_kernel = dummy_has_kernel,
     .refuses = dummy_refuses,
     .workspace_bytes = dummy_workspace_bytes,
     .buffer_create = dummy_buffer_create,
@@ -152,6 +160,7 @@ int gm_dummy_create(gm_mem *mem, const gm_dummy_options *options, gm_backend **o
                             .default_kv = options->default_kv ? options->default_kv : GEMMA_TYPE_F16,
                             .can_map = options->can_map };
     d->options = *options;
+    d->lacked_type = GM_TYPE_LIMIT;
     *out = &d->base;
     return GEMMA_OK;
 }
@@ -166,6 +175,11 @@ void gm_dummy_fail(gm_backend *be, gm_dummy_call which, uint32_t nth, int code)
 
 void gm_dummy_delay(gm_backend *be, uint32_t n) { gm_dummy_of(be)->delay = n; }
 void gm_dummy_refuse(gm_backend *be, const char *why) { gm_dummy_of(be)->refusal = why; }
+void gm_dummy_lack(gm_backend *be, uint32_t op_kind, gm_type type)
+{
+    gm_dummy_of(be)->lacked_by = op_kind;
+    gm_dummy_of(be)->lacked_type = type;
+}
 void gm_dummy_set_budget(gm_backend *be, uint32_t heap, uint64_t budget_bytes)
 {
     gm_dummy_of(be)->options.heaps[heap].budget_bytes = budget_bytes;

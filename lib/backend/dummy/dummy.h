@@ -49,6 +49,9 @@ void gm_dummy_set_budget(gm_backend *be, uint32_t heap, uint64_t budget_bytes);
 /* A phrase every op is refused with; NULL: none is. */
 void gm_dummy_refuse(gm_backend *be, const char *why);
 
+/* Ops of this kind (0: of any) have no kernel for weights of this type; of one type at a time, GM_TYPE_LIMIT: of none. */
+void gm_dummy_lack(gm_backend *be, uint32_t op_kind, gm_type type);
+
 uint32_t gm_dummy_count(const gm_backend *be, gm_dummy_call call);
 /* The ith call ever made, as long as it is among the last GM_DUMMY_LOG; NULL otherwise. */
 const gm_dummy_entry *gm_dummy_entry_at(const gm_backend *be, uint32_t i);

@@ -37,6 +37,7 @@ static const gm_backend_fns vk_fns = {
     .n_heaps = vk_n_heaps,
     .heap_of = gm_vk_heap_of,
     .heap = gm_vk_heap_state,
+    .has_kernel = gm_vk_has_kernel,
     .refuses = gm_vk_refuses,
     .workspace_bytes = gm_vk_workspace_bytes,
     .buffer_create = gm_vk_buffer_create,

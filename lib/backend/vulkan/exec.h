@@ -111,6 +111,7 @@ struct gm_exec {
 };
 
 /* ---- limits.c ---- */
+bool gm_vk_has_kernel(const gm_backend *be, const gm_op *op, uint32_t i, const gm_weight_shape *s);
 const char *gm_vk_refuses(const gm_backend *be, const gm_program *p, const gm_op *op);
 uint64_t gm_vk_workspace_bytes(const gm_backend *be, const gm_program *p, const gm_step_limits *limits);
 gm_vk_work gm_vk_work_of(const gm_vk *vk, const gm_program *p, const gm_step_limits *limits);

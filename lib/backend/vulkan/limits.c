@@ -152,23 +152,48 @@ static bool has(const gm_program *p, const gm_op *op, unsigned i)
     return op->w[i] >= 0 && p->weights[op->w[i]].format;
 }
 
-static const char *refuse_matrices(const gm_program *p, const gm_op *op, const char *kernel, unsigned n)
+/* Of a matrix: a vector's are f32 alone. */
+static const char *refuse_matrix(const gm_op *op, const gm_weight_shape *s)
 {
-    for (unsigned i = 0; i < n; i++) {
-        const gm_weight_shape *s = has(p, op, i) ? &p->weights[op->w[i]] : NULL;
-        if (!s) continue;
-        if (s->factors) return "a weight with factors apart on a Vulkan device is not supported";
-        if (!gm_vk_kernel(kernel, s->format)) return "a weight of this type on a Vulkan device is not supported";
-        if (gm_row_bytes(s->format, s->n_in) % 2)
-            return "a weight whose rows have an odd number of bytes on a Vulkan device is not supported";
-    }
+    bool table = op->kind == GM_OP_EMBED || op->kind == GM_OP_PLE_ROWS, product = op->kind != GM_OP_EXPERTS && !table;
+    if (s->factors) return "a weight with factors apart on a Vulkan device is not supported";
+    if (!gm_vk_kernel(table     ? "embed"
+                      : product ? "matvec"
+                                : "expert",
+                      s->format) ||
+        (product && !gm_vk_kernel("matmat", s->format)))
+        return "a weight of this type on a Vulkan device is not supported";
+    if (gm_row_bytes(s->format, s->n_in) % 2)
+        return "a weight whose rows have an odd number of bytes on a Vulkan device is not supported";
     return NULL;
 }
 
-static const char *refuse_product(const gm_program *p, const gm_op *op, unsigned n)
+/* How many of an op's weights are matrices, from the first. */
+static uint32_t n_matrices(const gm_op *op)
 {
-    const char *why = refuse_matrices(p, op, "matvec", n);
-    return why ? why : refuse_matrices(p, op, "matmat", n);
+    switch (op->kind) {
+    case GM_OP_EMBED:
+    case GM_OP_PLE_ROWS:
+    case GM_OP_HEAD:
+    case GM_OP_ROUTER: return 1;
+    case GM_OP_MATMUL: return op->n_weights;
+    case GM_OP_EXPERTS: return 3;
+    default: return 0;
+    }
+}
+
+static const char *refuse_matrices(const gm_program *p, const gm_op *op)
+{
+    const char *why = NULL;
+    for (unsigned i = 0; i < n_matrices(op) && !why; i++)
+        if (has(p, op, i)) why = refuse_matrix(op, &p->weights[op->w[i]]);
+    return why;
+}
+
+bool gm_vk_has_kernel(const gm_backend *be, const gm_op *op, uint32_t i, const gm_weight_shape *s)
+{
+    (void)be;
+    return i < n_matrices(op) ? !refuse_matrix(op, s) : s->format->type == GM_F32;
 }
 
 static const char *refuse_vectors(const gm_program *p, const gm_op *op, unsigned n)
@@ -192,7 +217,7 @@ static const char *refuse_router(const gm_program *p, const gm_op *op)
 {
     const char *why = refuse_kernel("route");
     if (!why) why = refuse_kernel("norm");
-    if (!why) why = refuse_product(p, op, 1);
+    if (!why) why = refuse_matrices(p, op);
     for (unsigned i = 1; i <= 2 && !why; i++)
         if (has(p, op, i) && p->weights[op->w[i]].format->type != GM_F32) why = NOT_F32;
     return why;
@@ -201,7 +226,7 @@ static const char *refuse_router(const gm_program *p, const gm_op *op)
 static const char *refuse_head(const gm_program *p, const gm_op *op)
 {
     static const char *const kernels[] = { "rows", "head_top", "head_merge", "hidden" };
-    const char *why = refuse_product(p, op, 1);
+    const char *why = refuse_matrices(p, op);
     for (size_t i = 0; i < GM_COUNT(kernels) && !why; i++) why = refuse_kernel(kernels[i]);
     return why;
 }
@@ -212,11 +237,11 @@ const char *gm_vk_refuses(const gm_backend *be, const gm_program *p, const gm_op
     const char *why = NULL;
     switch (op->kind) {
     case GM_OP_EMBED:
-    case GM_OP_PLE_ROWS: return refuse_matrices(p, op, "embed", 1);
-    case GM_OP_MATMUL: return refuse_product(p, op, op->n_weights);
+    case GM_OP_PLE_ROWS:
+    case GM_OP_MATMUL:
+    case GM_OP_EXPERTS: return refuse_matrices(p, op);
     case GM_OP_HEAD: return refuse_head(p, op);
     case GM_OP_ROUTER: return refuse_router(p, op);
-    case GM_OP_EXPERTS: return refuse_matrices(p, op, "expert", 3);
     case GM_OP_ROPE: why = refuse_kernel("rope"); break;
     case GM_OP_NORM: why = refuse_kernel("norm"); break;
     case GM_OP_NORM_ADD: why = refuse_kernel("norm_add"); break;
