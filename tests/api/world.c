@@ -33,7 +33,7 @@ void world_open(world *w, const gemma_plan_options *options)
 {
     gemma_error *e = &w->error;
     gemma_runtime_options ro = { .size = sizeof ro, .n_threads = w->n_threads };
-    assert_ok(gemma_runtime_create(&w->host, &ro, &w->runtime, e), e->message);
+    if (!w->runtime) assert_ok(gemma_runtime_create(&w->host, &ro, &w->runtime, e), e->message);
     gemma_file_options fo = { .size = sizeof fo, .bytes = w->bytes, .n_bytes = w->n_bytes };
     assert_ok(gemma_file_open(w->runtime, NULL, &fo, &w->file, e), e->message);
     assert_ok(gemma_tokenizer_create(w->file, &w->tokenizer, e), e->message);

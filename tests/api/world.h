@@ -37,7 +37,8 @@ typedef struct world {
 /* The host's hooks and the file's bytes; nothing is opened yet. Fields may be changed before world_open. */
 void world_init(world *w, const tiny_model *t);
 void world_init_family(world *w, uint32_t family);
-/* Runtime, file, tokenizer, plan and model; the options' device is filled in. Fails the test where a call fails. */
+/* Runtime (one that is there is kept), file, tokenizer, plan and model; the options' device is filled in. Fails the test
+ * where a call fails. */
 void world_open(world *w, const gemma_plan_options *options);
 /* Destroys what is there, parents first, and checks for leaks. */
 void world_close(world *w);
