@@ -31,6 +31,7 @@ typedef struct cli {
     char note[256]; /* why --device auto passed GPUs over */
     gemma_model *model;
     gemma_cancel *cancel;
+    size_t kernel_bytes; /* that cli_load_kernels handed to the device */
 } cli;
 
 /* Long options every program takes; a program's own follow. Values are above any character. */
@@ -80,6 +81,9 @@ int cli_open_plan(cli *c);      /* the plan, whether it fits or not */
 int cli_open_model(cli *c);     /* EXIT_NOFIT when the plan does not fit */
 void cli_close(cli *c);
 int cli_probe(cli *c); /* measures the device once */
+/* Compiled kernels of the device, kept in the user's cache folder; called by cli_open_model. */
+void cli_load_kernels(cli *c);
+void cli_keep_kernels(const cli *c);
 
 /* "1.23 GiB"; up to eight results live at once. */
 const char *cli_bytes(uint64_t n);

@@ -113,7 +113,9 @@ int cli_open_model(cli *c)
     if (code) return code;
     meter m = { c, "loading", cli_seconds(), 0 };
     gemma_load_options lo = { .size = sizeof lo, .progress = show_progress, .progress_user = &m, .cancel = c->cancel };
+    cli_load_kernels(c);
     if (gemma_model_load(c->plan, &lo, &c->model, &e)) return fail(c, &e);
+    cli_keep_kernels(c);
     return 0;
 }
 

@@ -8,6 +8,7 @@ bin=$1 drivers=$2 model=${3:-${GEMMA_TEST_MODEL:-}}
 [ -n "$model" ] && [ -e "$model" ] || { echo "skipped: GEMMA_TEST_MODEL names no model"; exit 77; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+export XDG_CACHE_HOME="$work"
 
 fail() { echo "FAILED: $*"; exit 1; }
 # chat DEVICE DRIVER N: greedy text. The prompt's first 14 answers have a margin that every backend must respect.

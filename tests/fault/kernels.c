@@ -3,8 +3,12 @@
  * it, and looks whether it comes back. Skipped without a driver (VK_DRIVER_FILES names one). */
 #include "api/world.h"
 #include "base/base.h"
+#include "common/cli.h"
 #include "vklayer/vklayer.h"
 
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <vulkan/vulkan_core.h>
 
 enum { N_ROWS = 6, MOST = 1 << 16, EXTRA = 1000, HEADER = 80, HASHED = 72, CACHE_HEADER = 32 };
@@ -499,13 +503,62 @@ static void device_lost(void **state)
     end(&w);
 }
 
+/* ---- the programs' file ---- */
+
+/* The one file of a folder that a program keeps its kernels in, and how long it is; 0: there is none. */
+static size_t program_runs(const char *folder, size_t n_loaded)
+{
+    world w;
+    char path[256];
+    struct stat file = { 0 };
+    gemma_device_info info = { .size = sizeof info };
+    begin(&w);
+    cli c = { .runtime = w.runtime, .device = device };
+    cli_load_kernels(&c);
+    assert_int_equal(c.kernel_bytes, n_loaded);
+    run_as_ever(&w);
+    cli_keep_kernels(&c);
+    assert_int_equal(gemma_device_describe(w.runtime, device, &info), GEMMA_OK);
+    for (char *p = info.name; *p; p++)
+        if (!strchr("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", *p)) *p = '-';
+    snprintf(path, sizeof path, "%s/libgemma/%s.kernels", folder, info.name);
+    end(&w);
+    return stat(path, &file) ? 0 : (size_t)file.st_size;
+}
+
+static void programs_keep_them(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/kernels.XXXXXX", inner[64], command[128];
+    need_kept();
+    assert_non_null(mkdtemp(folder));
+    snprintf(inner, sizeof inner, "%s/new", folder);
+    assert_int_equal(setenv("XDG_CACHE_HOME", inner, 1), 0);
+    assert_int_equal(program_runs(inner, 0), kept.n);
+    assert_int_equal(program_runs(inner, kept.n), kept.n);
+    /* A damaged file is passed over and written anew; nothing else is left in the folder. */
+    snprintf(command, sizeof command, "for f in %s/libgemma/*; do echo damaged >\"$f\"; done", inner);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(program_runs(inner, 0), kept.n);
+    snprintf(command, sizeof command, "test $(ls %s/libgemma | wc -l) = 1", inner);
+    assert_int_equal(system(command), 0);
+    /* A folder that cannot be made, and no folder at all. */
+    assert_int_equal(setenv("XDG_CACHE_HOME", "/dev/null", 1), 0);
+    assert_int_equal(program_runs("/dev/null", 0), 0);
+    assert_int_equal(setenv("XDG_CACHE_HOME", "relative", 1), 0);
+    assert_int_equal(unsetenv("HOME"), 0);
+    assert_int_equal(program_runs("relative", 0), 0);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(cpu_has_none),  cmocka_unit_test(handed_back),  cmocka_unit_test(added_later),
-        cmocka_unit_test(small_buffers), cmocka_unit_test(odd_drivers),  cmocka_unit_test(refused_cases),
-        cmocka_unit_test(loading_fails), cmocka_unit_test(saving_fails), cmocka_unit_test(no_memory),
-        cmocka_unit_test(device_lost),
+        cmocka_unit_test(cpu_has_none),  cmocka_unit_test(handed_back),        cmocka_unit_test(added_later),
+        cmocka_unit_test(small_buffers), cmocka_unit_test(odd_drivers),        cmocka_unit_test(refused_cases),
+        cmocka_unit_test(loading_fails), cmocka_unit_test(saving_fails),       cmocka_unit_test(no_memory),
+        cmocka_unit_test(device_lost),   cmocka_unit_test(programs_keep_them),
     };
     int n_failed = cmocka_run_group_tests_name("kernels", tests, NULL, NULL);
     return n_failed ? n_failed : something_skipped ? 77 : 0;
