@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+const precision cases_of_shaders = { .packs = false, .slack = 8, .coarse_angles = true };
+
 /* The largest error met, in parts of its bound: printed, so that a bound that is far too wide shows. */
 static double worst;
 

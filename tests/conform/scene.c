@@ -203,6 +203,8 @@ results *scene_results(const scene *s)
 
 /* ---- a run ---- */
 
+#define VIA_BYTES 65536u
+
 typedef struct stage {
     const scene *s;
     gm_backend *be;
@@ -210,7 +212,7 @@ typedef struct stage {
     gm_slot slots[7];
     gm_weight_shape shapes[4];
     uint64_t slot_offset[7], workspace_offset;
-    gm_buffer *weights, *pools[2], *scratch, *staging;
+    gm_buffer *weights, *pools[2], *scratch, *staging, *via;
     gm_span spans[4], kv_spans[2];
     gm_step_limits limits;
     gm_step_block block;
@@ -223,10 +225,18 @@ static void ok(stage *t, int rc)
     if (rc) fail_msg("%s: %s", gm_op_name(t->s->op.kind), t->error.message);
 }
 
-static gm_buffer *upload(stage *t, const void *data, uint64_t n_bytes, uint32_t tag)
+/* Memory that the host does not see is filled in small pieces, by way of memory that it sees. */
+static gm_buffer *make(stage *t, uint64_t n_bytes, uint32_t tag)
 {
     gm_buffer *b = NULL;
-    ok(t, gm_buffer_create(t->be, 0, n_bytes, tag, &b, &t->error));
+    ok(t, gm_buffer_create(t->be, gm_backend_heap_of(t->be, tag), n_bytes, tag, &b, &t->error));
+    b->via = t->via;
+    return b;
+}
+
+static gm_buffer *upload(stage *t, const void *data, uint64_t n_bytes, uint32_t tag)
+{
+    gm_buffer *b = make(t, n_bytes, tag);
     ok(t, gm_buffer_write(b, 0, data, n_bytes, &t->error));
     return b;
 }
@@ -243,7 +253,7 @@ static void place_weights(stage *t)
         if (s->from_file) t->shapes[i] = s->shapes[0];
         at[i + 1] = gm_align_up(at[i] + n, 64);
     }
-    ok(t, gm_buffer_create(t->be, 0, at[4], GEMMA_TAG_WEIGHTS, &t->weights, &t->error));
+    t->weights = make(t, at[4], GEMMA_TAG_WEIGHTS);
     for (unsigned i = 0; i < 4; i++) {
         t->spans[i] = s->from_file ? (gm_span){ 0 } : (gm_span){ .buffer = t->weights, .offset = at[i] };
         if (!s->weights[i]) continue;
@@ -297,10 +307,11 @@ static void place_memory(stage *t, const results *r)
     }
     t->workspace_offset = at;
     at += t->be->fns->workspace_bytes(t->be, &t->program, &t->limits);
-    ok(t, gm_buffer_create(t->be, 0, at, GEMMA_TAG_SCRATCH, &t->scratch, &t->error));
-    if (t->scratch->host) memset(t->scratch->host, 0xff, at); /* NaN: what is read must have been written */
+    void *nan = scene_alloc(at);
+    memset(nan, 0xff, at); /* what is read must have been written */
+    t->scratch = upload(t, nan, at, GEMMA_TAG_SCRATCH);
     uint64_t staging = gm_step_block_layout(&t->limits, NULL, NULL);
-    ok(t, gm_buffer_create(t->be, 0, staging, GEMMA_TAG_STAGING, &t->staging, &t->error));
+    t->staging = make(t, staging, GEMMA_TAG_STAGING);
     memset(t->staging->host, 0xff, staging);
     gm_step_block_layout(&t->limits, t->staging->host, &t->block);
     if (!t->s->kv.format) return;
@@ -388,6 +399,7 @@ void scene_run(const scene *s, gm_backend *be, const uint32_t *rows, uint32_t n,
     if (!rows) n = s->n_rows;
     make_program(&t, 2 * s->n_rows);
     ok(&t, gm_backend_accepts(be, &t.program, NULL, &t.error));
+    t.via = make(&t, VIA_BYTES, GEMMA_TAG_STAGING);
     place_weights(&t);
     place_memory(&t, r);
     gm_exec_desc desc = { .program = &t.program,
@@ -406,6 +418,6 @@ void scene_run(const scene *s, gm_backend *be, const uint32_t *rows, uint32_t n,
     ok(&t, be->fns->wait(t.exec, UINT64_MAX, &t.error));
     read_back(&t, n, r);
     gm_exec_destroy(be, t.exec);
-    gm_buffer *buffers[] = { t.weights, t.pools[0], t.pools[1], t.scratch, t.staging };
+    gm_buffer *buffers[] = { t.weights, t.pools[0], t.pools[1], t.scratch, t.staging, t.via };
     for (size_t i = 0; i < GM_COUNT(buffers); i++) gm_buffer_destroy(buffers[i]);
 }

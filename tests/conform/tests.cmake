@@ -8,10 +8,16 @@ gm_test(conform/lines base quant op backend backend_cpu)
 if(gm_vulkan_built)
   gm_test(conform/vulkan base quant op backend backend_vulkan)
   target_sources(test_vulkan PRIVATE conform/scene.c conform/naive.c conform/cases.c conform/check.c)
+  if(TARGET gm_vklayer)
+    gm_test(conform/unseen base quant op backend backend_vulkan)
+    target_sources(test_unseen PRIVATE conform/scene.c conform/naive.c conform/cases.c conform/check.c
+                                       $<TARGET_OBJECTS:gm_vklayer>)
+    target_link_libraries(test_unseen PRIVATE gm_vklayer)
+  endif()
   # With the folder of tests/vulkan-drivers.sh, on each of its drivers too.
   set(GEMMA_VULKAN_DRIVERS "" CACHE PATH "software Vulkan drivers to test on, from tests/vulkan-drivers.sh")
   foreach(driver IN ITEMS lavapipe swiftshader)
-    foreach(program IN ITEMS vulkan vulkan_device)
+    foreach(program IN ITEMS vulkan vulkan_device unseen)
       if(GEMMA_VULKAN_DRIVERS AND TARGET test_${program})
         add_test(NAME vulkan.${driver}.${program} COMMAND test_${program} WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
         set_tests_properties(vulkan.${driver}.${program} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 1800

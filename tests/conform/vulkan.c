@@ -8,9 +8,6 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-/* Built-in exp and inversesqrt are good to a few units in the last place, and sums have fewer partial sums. */
-static const precision of_kernels = { .packs = false, .slack = 8, .coarse_angles = true };
-
 static bool something_skipped;
 static const char *chosen; /* part of the names of the cases to run; NULL: all */
 
@@ -26,7 +23,7 @@ static void on_devices(void (*prepare)(gm_vk *vk), const char *only)
         devices[i]->fns->describe(devices[i], &info);
         print_message("%s: %s%s%s\n", info.id, info.name, info.usable ? "" : ": ", info.reason);
         if (info.usable && prepare) prepare(gm_vk_of(devices[i]));
-        if (info.usable) cases_check(devices[i], of_kernels, only);
+        if (info.usable) cases_check(devices[i], cases_of_shaders, only);
         n_checked += info.usable;
     }
     for (uint32_t i = 0; i < n; i++) gm_backend_destroy(devices[i]);
