@@ -60,10 +60,22 @@ static json_t *advice_json(const cli *c)
     return list;
 }
 
+/* Weights that are held as Q8_0 for want of a kernel; without such, nothing is said of them. */
+static void add_converted(const cli *c, json_t *root)
+{
+    gemma_plan_info i = { .size = sizeof i };
+    gemma_plan_describe(c->plan, &i);
+    if (!i.n_converted) return;
+    json_object_set_new(root, "converted",
+                        json_pack("{s:i,s:I,s:I,s:s}", "weights", i.n_converted, "bytes", (json_int_t)i.converted_bytes,
+                                  "file_bytes", (json_int_t)i.converted_file_bytes, "warning", i.warning));
+}
+
 static void print_json(const cli *c, bool fits)
 {
     json_t *root = json_pack("{s:b,s:o,s:o,s:o}", "fits", fits, "heaps", heaps_json(c), "predict", predict_json(c),
                              "advice", advice_json(c));
+    add_converted(c, root);
     json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
     putchar('\n');
     json_decref(root);

@@ -156,7 +156,10 @@ static void print_bar(FILE *to, uint64_t part, uint64_t whole)
 
 void cli_print_bill(const cli *c, FILE *to)
 {
+    gemma_plan_info info = { .size = sizeof info };
+    gemma_plan_describe(c->plan, &info);
     if (c->note[0]) fprintf(to, "on the CPU: %s\n", c->note);
+    if (info.warning[0]) fprintf(to, "%s\n", info.warning);
     for (uint32_t h = 0; h < gemma_plan_n_heaps(c->plan); h++) {
         gemma_bill b = { .size = sizeof b };
         gemma_plan_bill(c->plan, h, &b);

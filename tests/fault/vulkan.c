@@ -33,6 +33,17 @@ static void check_bill(const run *r)
     assert_int_equal(all, billed);
 }
 
+/* A model whose matrices are Q8_0 on the device and half as much in the file. */
+static void converted_world(world *w)
+{
+    tiny_model t;
+    tiny_model_defaults(&t, 3);
+    t.n_layers = 2;
+    t.n_ff = 128;
+    t.type = t.table_type = GM_NVFP4;
+    world_init(w, &t);
+}
+
 static void planned_is_allocated(void **state)
 {
     (void)state;
@@ -43,14 +54,17 @@ static void planned_is_allocated(void **state)
     };
     gemma_vulkan_host vulkan;
     run_begin(&vulkan);
-    for (size_t i = 0; i < COUNT(plans); i++) {
+    for (size_t i = 0; i < 2 * COUNT(plans); i++) {
         world w;
         run r;
-        run_small_world(&w);
+        i % 2 ? converted_world(&w) : run_small_world(&w);
         vklayer_host_init(&vulkan);
         assert_ok(run_open_runtime(&r, &w, &vulkan), r.error.message);
         assert_int_equal(vklayer_live(VKLAYER_DEVICE), 0); /* listing is cheap */
-        assert_ok(run_open_model(&r, plans[i]), r.error.message);
+        gemma_plan_info info = { .size = sizeof info };
+        assert_ok(run_open_model(&r, plans[i / 2]), r.error.message);
+        assert_int_equal(gemma_plan_describe(r.plan, &info), GEMMA_OK);
+        assert_int_equal(info.n_converted > 0, i % 2);
         check_bill(&r);
         run_finish(&r);
         world_close(&w);

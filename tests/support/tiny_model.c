@@ -210,18 +210,12 @@ static void put_tensor(build *b, const char *name, uint32_t type, uint32_t n_dim
     free(values);
 }
 
-/* No one packs NVFP4: blocks of 64 random values with scales that keep the size of what goes through them. */
-static void put_nvfp4(build *b, const char *name, uint32_t n_dims, const uint64_t ne[3])
+/* Scales of NVFP4 that keep the size of what goes through it; the other bytes are random. */
+static void scale_nvfp4(uint8_t *blocks, uint64_t n)
 {
     enum { BLOCK = 36, SCALES = 4 };
-    uint64_t n = ne[0] / 64 * ne[1] * ne[2] * BLOCK;
-    uint8_t *blocks = malloc(n);
-    for (uint64_t i = 0; i < n; i++) {
-        uint8_t byte = (uint8_t)(127.5f * (draw(b) + 1));
-        blocks[i] = i % BLOCK < SCALES ? (uint8_t)(0x0c + byte % 8) : byte;
-    }
-    if (!skipped(b, name)) gguf_put_tensor(b->w, name, GM_NVFP4, n_dims, ne, blocks, n);
-    free(blocks);
+    for (uint64_t i = 0; i < n; i++)
+        if (i % BLOCK < SCALES) blocks[i] = (uint8_t)(0x0c + blocks[i] % 8);
 }
 
 /* The scale of a block: an f16, but for MXFP4, whose is a power of two. */
@@ -241,46 +235,76 @@ static void set_scale(uint32_t type, uint8_t *block, float d)
     at[1] = (uint8_t)(half >> 8);
 }
 
-/* What no one packs otherwise: random blocks with a scale that keeps the size of what goes through them. */
+/* The same for types with one scale a block. */
+static void scale_blocks(build *b, const gm_format *f, uint8_t *blocks, uint64_t n_blocks, uint64_t n_in)
+{
+    float values[256];
+    double squares = 0;
+    for (uint64_t i = 0; i < n_blocks; i++) {
+        set_scale(f->type, blocks + i * f->block_bytes, 1);
+        f->unpack(blocks + i * f->block_bytes, values, 1);
+        for (uint32_t j = 0; j < f->block; j++) squares += (double)values[j] * (double)values[j];
+    }
+    float d = (float)sqrt((double)(n_blocks * f->block) / squares / (double)n_in);
+    for (uint64_t i = 0; i < n_blocks; i++) set_scale(f->type, blocks + i * f->block_bytes, d * (1 + 0.5f * draw(b)));
+}
+
+/* Of a matrix called X.weight. Experts' down has them anyway. */
+static bool has_factors(const build *b, const char *name, uint32_t type)
+{
+    return b->t->factors && type == GM_NVFP4 && !strstr(name, "ffn_down_exps");
+}
+
+static void put_factors(build *b, const char *name, const float *factors, uint64_t n)
+{
+    char scale[96];
+    snprintf(scale, sizeof scale, "%.*s.scale", (int)(strlen(name) - strlen(".weight")), name);
+    if (!skipped(b, scale)) gguf_put_tensor_f32(b->w, scale, GM_F32, 1, &n, factors);
+}
+
+static void put_as_q8_0(build *b, const char *name, const gm_format *f, uint32_t n_dims, const uint64_t ne[3],
+                        const uint8_t *blocks, const float *factors)
+{
+    uint64_t n = ne[0] * ne[1], n_bytes = n / 32 * sizeof(gm_block_q8_0);
+    uint8_t *made = malloc(n_bytes * ne[2]);
+    for (uint64_t i = 0; i < ne[2]; i++)
+        gm_requant_q8_0(f, blocks + i * gm_row_bytes(f, n), factors ? factors[i] : 1,
+                        (gm_block_q8_0 *)(void *)(made + i * n_bytes), n);
+    gguf_put_tensor(b->w, name, GM_Q8_0, n_dims, ne, made, n_bytes * ne[2]);
+    free(made);
+}
+
+/* What no one packs: random blocks with scales that keep the size of what goes through them. */
 static void put_blocks(build *b, const char *name, uint32_t type, uint32_t n_dims, const uint64_t ne[3])
 {
     const gm_format *f = gm_format_of(type);
     uint64_t n_blocks = ne[0] / f->block * ne[1] * ne[2], n = n_blocks * f->block_bytes;
     uint8_t *blocks = malloc(n);
-    float values[256];
-    double squares = 0;
+    float *factors = has_factors(b, name, type) ? malloc(ne[2] * sizeof *factors) : NULL;
     for (uint64_t i = 0; i < n; i++) blocks[i] = (uint8_t)(127.5f * (draw(b) + 1));
-    for (uint64_t i = 0; i < n_blocks; i++) {
-        set_scale(type, blocks + i * f->block_bytes, 1);
-        f->unpack(blocks + i * f->block_bytes, values, 1);
-        for (uint32_t j = 0; j < f->block; j++) squares += (double)values[j] * (double)values[j];
+    if (type == GM_NVFP4)
+        scale_nvfp4(blocks, n);
+    else
+        scale_blocks(b, f, blocks, n_blocks, ne[0]);
+    for (uint64_t i = 0; factors && i < ne[2]; i++) factors[i] = 1.0f + 0.5f * draw(b);
+    if (b->t->as_q8_0) {
+        put_as_q8_0(b, name, f, n_dims, ne, blocks, factors);
+    } else {
+        if (!skipped(b, name)) gguf_put_tensor(b->w, name, type, n_dims, ne, blocks, n);
+        if (factors) put_factors(b, name, factors, ne[2]);
     }
-    float d = (float)sqrt((double)(n_blocks * f->block) / squares / (double)ne[0]);
-    for (uint64_t i = 0; i < n_blocks; i++) set_scale(type, blocks + i * f->block_bytes, d * (1 + 0.5f * draw(b)));
-    if (!skipped(b, name)) gguf_put_tensor(b->w, name, type, n_dims, ne, blocks, n);
     free(blocks);
-}
-
-/* Of a matrix called X.weight. Experts' down has them anyway. */
-static void put_factors(build *b, const char *name, uint64_t n)
-{
-    char scale[96];
-    if (strstr(name, "ffn_down_exps")) return;
-    snprintf(scale, sizeof scale, "%.*s.scale", (int)(strlen(name) - strlen(".weight")), name);
-    put_tensor(b, scale, GM_F32, 1, (uint64_t[3]){ n }, 1.0f, 0.5f);
+    free(factors);
 }
 
 /* Keeps the size of what goes through it. */
 static void put_matrix(build *b, const char *name, uint32_t type, uint64_t n_in, uint64_t n_out, uint64_t n_matrix)
 {
     uint64_t ne[3] = { n_in, n_out, n_matrix };
-    if (type == GM_NVFP4)
-        put_nvfp4(b, name, n_matrix > 1 ? 3 : 2, ne);
-    else if (!gm_format_of(type)->pack)
-        put_blocks(b, name, type, n_matrix > 1 ? 3 : 2, ne);
-    else
+    if (gm_format_of(type)->pack)
         put_tensor(b, name, type, n_matrix > 1 ? 3 : 2, ne, 0.0f, sqrtf(3.0f / (float)n_in));
-    if (b->t->factors && type == GM_NVFP4) put_factors(b, name, n_matrix);
+    else
+        put_blocks(b, name, type, n_matrix > 1 ? 3 : 2, ne);
 }
 
 static void put_vector(build *b, const char *name, uint64_t n) /* a norm */

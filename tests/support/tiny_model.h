@@ -23,6 +23,7 @@ typedef struct tiny_model {
     uint32_t type;       /* GM_… of matrices; random blocks where gm_format_of cannot pack */
     uint32_t table_type; /* of the embedding (and per-layer embedding) table */
     bool fused_qkv, untied;
+    bool as_q8_0;       /* random blocks are turned into Q8_0, their factors in the values */
     bool factors;       /* NVFP4 matrices have factors apart, X.scale */
     float eps;          /* of norms; a large one shows factors that a norm would hide */
     float rope_factor;  /* linear, of global layers; 0: no key */
