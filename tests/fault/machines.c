@@ -112,14 +112,39 @@ static uint32_t device_named(const run *r, const char *name, gemma_device_info *
     return 0;
 }
 
-static void check_device(const world *w, const gemma_vulkan_host *vulkan, const machine *m, uint32_t number,
-                         const int32_t ids[N_TOKENS])
+/* What is asked of a device: a model, a plan, how many tokens it reads in front, and what it must then say. */
+typedef struct job {
+    const world *w;
+    gemma_plan_options plan;
+    size_t n_prompt;
+    int32_t ids[N_TOKENS];
+} job;
+
+static int work(run *r, const job *j)
+{
+    int rc = j->n_prompt ? run_prompt(r, j->n_prompt) : GEMMA_OK;
+    return rc ? rc : run_generate(r);
+}
+
+/* On the device as it is. */
+static void ask(job *j, const gemma_vulkan_host *vulkan)
+{
+    run r;
+    vklayer_pose(NULL);
+    assert_ok(run_open_runtime(&r, j->w, vulkan), r.error.message);
+    assert_ok(run_open_model(&r, j->plan), r.error.message);
+    assert_ok(work(&r, j), r.error.message);
+    memcpy(j->ids, r.ids, sizeof j->ids);
+    run_finish(&r);
+}
+
+static void check_device(const job *j, const gemma_vulkan_host *vulkan, const machine *m, uint32_t number)
 {
     char where[512];
     run r;
     snprintf(where, sizeof where, "%s (%s), device %u", m->id, m->variant, number);
-    assert_ok(run_open_runtime(&r, w, vulkan), r.error.message);
-    gemma_plan_options po = run_small_plan;
+    assert_ok(run_open_runtime(&r, j->w, vulkan), r.error.message);
+    gemma_plan_options po = j->plan;
     gemma_device_info info;
     po.device = device_named(&r, m->devices[number].name, &info);
     if (m->devices[number].shared_bytes < 32768) { /* a newer Raspberry Pi's: refused before anything is planned */
@@ -133,23 +158,30 @@ static void check_device(const world *w, const gemma_vulkan_host *vulkan, const 
     check_places(&r, m, number, where);
     check_budgets(&r, m, number, po.device);
     uint64_t created = vklayer_created_objects(), allocations = fault_allocations();
-    if (run_generate(&r)) fail_msg("%s: %s", where, r.error.message);
+    if (work(&r, j)) fail_msg("%s: %s", where, r.error.message);
     assert_int_equal(vklayer_created_objects(), created);
     assert_int_equal(fault_allocations(), allocations);
     check_bill(&r, m, number, po.device, where);
-    if (memcmp(r.ids, ids, sizeof r.ids)) fail_msg("%s: other tokens", where);
+    if (memcmp(r.ids, j->ids, sizeof r.ids)) fail_msg("%s: other tokens", where);
     run_finish(&r);
 }
 
-static uint32_t check_file(const world *w, const gemma_vulkan_host *vulkan, const char *path, const int32_t *ids)
+static machine read_machine(const char *path, uint32_t variant)
+{
+    machine m;
+    char error[256];
+    if (!machine_read(path, variant, &m, error, sizeof error)) fail_msg("%s", error);
+    return m;
+}
+
+static uint32_t check_file(const job *j, const gemma_vulkan_host *vulkan, const char *path)
 {
     uint32_t variant = 0, n = 0;
     machine m;
     do {
-        char error[256];
-        if (!machine_read(path, variant, &m, error, sizeof error)) fail_msg("%s", error);
+        m = read_machine(path, variant);
         vklayer_pose(&m);
-        for (uint32_t i = 0; i < m.n_devices; i++, n++) check_device(w, vulkan, &m, i, ids);
+        for (uint32_t i = 0; i < m.n_devices; i++, n++) check_device(j, vulkan, &m, i);
     } while (variant++ < m.n_variants);
     return n;
 }
@@ -159,28 +191,162 @@ static void every_machine(void **state)
     (void)state;
     gemma_vulkan_host vulkan;
     world w;
-    run r;
     glob_t files;
     uint32_t n = 0;
     run_begin(&vulkan);
     run_small_world(&w);
-    assert_ok(run_open_runtime(&r, &w, &vulkan), r.error.message);
-    assert_ok(run_open_model(&r, run_small_plan), r.error.message);
-    assert_ok(run_generate(&r), r.error.message);
-    run_finish(&r);
+    job j = { .w = &w, .plan = run_small_plan };
+    ask(&j, &vulkan);
     assert_int_equal(glob("machines/*.json", 0, NULL, &files), 0);
     for (size_t i = 0; i < files.gl_pathc; i++)
-        if (strstr(files.gl_pathv[i], chosen)) n += check_file(&w, &vulkan, files.gl_pathv[i], r.ids);
+        if (strstr(files.gl_pathv[i], chosen)) n += check_file(&j, &vulkan, files.gl_pathv[i]);
     globfree(&files);
     print_message("%u devices\n", n);
     if (!*chosen) assert_true(n >= 23);
     world_close(&w);
 }
 
+/* A card without a window into its memory, one with a small window, memory that is all shared. */
+static const char *const kinds[] = { "machines/rtx3050-680m-16-windows.json", "machines/rx580-8-linux.json",
+                                     "machines/adreno-750-12-android.json" };
+
+/* Gemma 4 with per-layer embeddings that stay in the file, and with experts; a prompt of several steps. */
+static void every_kind_of_model(void **state)
+{
+    (void)state;
+    gemma_vulkan_host vulkan;
+    run_begin(&vulkan);
+    for (int experts = 0; experts <= 1; experts++) {
+        world w;
+        tiny_model t;
+        tiny_model_defaults(&t, 4);
+        if (experts) {
+            t.n_ple = t.n_shared = 0;
+            t.n_expert = 8;
+            t.n_used = 2;
+            t.n_ff_expert = 64;
+        }
+        world_init(&w, &t);
+        job j = { .w = &w, .plan = { .size = sizeof j.plan, .ctx = 64, .ubatch = 8 }, .n_prompt = 20 };
+        ask(&j, &vulkan);
+        for (size_t i = 0; i < COUNT(kinds); i++) {
+            machine m = read_machine(kinds[i], 0);
+            vklayer_pose(&m);
+            for (uint32_t d = 0; d < m.n_devices; d++) check_device(&j, &vulkan, &m, d);
+        }
+        world_close(&w);
+    }
+}
+
+/* ---- budgets and refusals ---- */
+
+/* A budget that shrinks is seen by the next plan, and by the load of one made before. */
+static void budgets_change(void **state)
+{
+    (void)state;
+    gemma_vulkan_host vulkan;
+    world w;
+    run r;
+    run_begin(&vulkan);
+    run_small_world(&w);
+    machine m = read_machine("machines/rtx3050-680m-16-linux.json", 0);
+    vklayer_pose(&m);
+    assert_ok(run_open_runtime(&r, &w, &vulkan), r.error.message);
+    gemma_device_info info;
+    gemma_plan_options po = run_small_plan;
+    gemma_plan *late;
+    po.device = device_named(&r, m.devices[0].name, &info);
+    assert_ok(gemma_plan_create(r.file, &po, &r.plan, &r.error), r.error.message);
+    assert_ok(gemma_plan_check(r.plan, &r.error), r.error.message);
+    vklayer_budget(0, 0, 1 << 20);
+    assert_int_equal(gemma_model_load(r.plan, NULL, &r.model, &r.error), GEMMA_E_STALE);
+    assert_non_null(strstr(r.error.message, m.devices[0].name));
+    assert_ok(gemma_plan_create(r.file, &po, &late, &r.error), r.error.message);
+    assert_int_equal(gemma_plan_check(late, &r.error), GEMMA_E_NOFIT);
+    gemma_plan_destroy(late);
+    assert_int_equal(vklayer_created(VKLAYER_MEMORY), 0);
+    vklayer_budget(0, 0, m.devices[0].budgets[0]);
+    assert_ok(gemma_model_load(r.plan, NULL, &r.model, &r.error), r.error.message);
+    run_finish(&r);
+    world_close(&w);
+}
+
+/* What the driver refuses, although the plan was told there is room. */
+static void past_the_heap(void **state)
+{
+    (void)state;
+    gemma_vulkan_host vulkan;
+    world w;
+    run r;
+    run_begin(&vulkan);
+    run_small_world(&w);
+    machine m = read_machine("machines/rtx3050-680m-16-linux.json", 0);
+    m.devices[0].memory.memoryHeaps[0].size = 64 << 10;
+    vklayer_pose(&m);
+    assert_ok(run_open_runtime(&r, &w, &vulkan), r.error.message);
+    gemma_device_info info;
+    gemma_plan_options po = run_small_plan;
+    po.device = device_named(&r, m.devices[0].name, &info);
+    po.budget_bytes = (uint64_t)1 << 30;
+    assert_int_equal(run_open_model_on(&r, po), GEMMA_E_DEVMEM);
+    assert_null(r.model);
+    assert_non_null(strstr(r.error.message, m.devices[0].name));
+    assert_int_equal(vklayer_live(VKLAYER_MEMORY), 0);
+    run_finish(&r);
+    world_close(&w);
+}
+
+/* ---- which device ---- */
+
+static void check_auto(const world *w, const gemma_vulkan_host *vulkan, const char *name, const char *passed_over)
+{
+    run r;
+    gemma_plan_info info = { .size = sizeof info };
+    gemma_device_info device = { .size = sizeof device };
+    gemma_plan_options po = run_small_plan;
+    po.device = GEMMA_DEVICE_AUTO;
+    assert_ok(run_open_runtime(&r, w, vulkan), r.error.message);
+    assert_ok(gemma_plan_create(r.file, &po, &r.plan, &r.error), r.error.message);
+    assert_int_equal(gemma_plan_describe(r.plan, &info), GEMMA_OK);
+    assert_int_equal(gemma_device_describe(r.runtime, info.device, &device), GEMMA_OK);
+    if (name) assert_string_equal(device.name, name);
+    if (!name) assert_int_equal(device.kind, GEMMA_DEVICE_CPU);
+    if (passed_over) assert_non_null(strstr(info.note, passed_over));
+    run_finish(&r);
+}
+
+/* The card of a laptop, in whichever order its two GPUs are listed; the other one where the card is full; the CPU. */
+static void the_best_is_taken(void **state)
+{
+    (void)state;
+    gemma_vulkan_host vulkan;
+    world w;
+    run_begin(&vulkan);
+    run_small_world(&w);
+    for (uint32_t card = 0; card <= 1; card++) {
+        machine m = read_machine("machines/rtx3050-680m-16-windows.json", 0);
+        if (card) {
+            machine_device first = m.devices[0];
+            m.devices[0] = m.devices[1];
+            m.devices[1] = first;
+        }
+        const char *names[2] = { m.devices[card].name, m.devices[!card].name };
+        vklayer_pose(&m);
+        check_auto(&w, &vulkan, names[0], NULL);
+        vklayer_budget(card, 0, 1 << 20);
+        check_auto(&w, &vulkan, names[1], names[0]);
+        vklayer_budget(!card, 1, 1 << 20);
+        check_auto(&w, &vulkan, NULL, names[1]);
+    }
+    world_close(&w);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1) chosen = argv[1];
-    const struct CMUnitTest tests[] = { cmocka_unit_test(every_machine) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(every_machine), cmocka_unit_test(every_kind_of_model),
+                                        cmocka_unit_test(budgets_change), cmocka_unit_test(past_the_heap),
+                                        cmocka_unit_test(the_best_is_taken) };
     int n_failed = cmocka_run_group_tests_name("machines", tests, NULL, NULL);
     return n_failed ? n_failed : run_skipped ? 77 : 0;
 }

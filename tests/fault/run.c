@@ -41,6 +41,16 @@ int run_token(run *r, int32_t id, int32_t *best)
     return rc;
 }
 
+int run_prompt(run *r, size_t n)
+{
+    int32_t ids[512];
+    assert_true(n <= COUNT(ids));
+    world_ids(ids, n, 7);
+    int rc = gemma_session_feed(r->session, ids, n, NULL);
+    if (rc) gemma_session_message(r->session, r->error.message, sizeof r->error.message);
+    return rc;
+}
+
 int run_generate(run *r)
 {
     int32_t id = PROMPT;

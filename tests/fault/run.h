@@ -30,6 +30,8 @@ int run_open_model(run *r, gemma_plan_options po); /* on the best Vulkan device 
 int run_open_model_on(run *r, gemma_plan_options po);
 /* One token in, the likeliest out. */
 int run_token(run *r, int32_t id, int32_t *best);
+/* n tokens of text, in steps of the plan's ubatch. */
+int run_prompt(run *r, size_t n);
 /* N_TOKENS of them. A step that failed and did not lose the device is done again: it must have changed nothing. */
 int run_generate(run *r);
 /* Destroys what is there, parents last, and checks that nothing is left, in the layer and on the host. */
