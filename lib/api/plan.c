@@ -21,11 +21,6 @@ static int plan_for(gemma_file *file, const gemma_plan_options *o, gm_plan **out
     return gm_plan_create(&rt->mem, file->gguf, file->model, device, &settings, out, error);
 }
 
-static bool is_gpu(const gemma_device_info *info)
-{
-    return info->usable && (info->kind == GEMMA_DEVICE_DISCRETE || info->kind == GEMMA_DEVICE_INTEGRATED);
-}
-
 /* GEMMA_DEVICE_AUTO: the first real GPU that holds the plan, else the CPU; the note says why GPUs were passed over. */
 static int plan_for_any(gemma_plan *plan, gemma_plan_options o, gemma_error *error)
 {
@@ -35,7 +30,12 @@ static int plan_for_any(gemma_plan *plan, gemma_plan_options o, gemma_error *err
     for (uint32_t i = 0; i < rt->n_devices; i++) {
         gemma_device_info info = { .size = sizeof info };
         rt->devices[i]->fns->describe(rt->devices[i], &info);
-        if (!is_gpu(&info)) continue;
+        if (info.kind != GEMMA_DEVICE_DISCRETE && info.kind != GEMMA_DEVICE_INTEGRATED) continue;
+        if (!info.usable) {
+            at += gm_text_format(plan->note + at, sizeof plan->note - at, "%s%s: %s", at ? "; " : "", info.name,
+                                 info.reason);
+            continue;
+        }
         gemma_error why = { .size = sizeof why };
         o.device = i;
         o.probe = probe && probe->device == i ? probe : NULL;

@@ -67,3 +67,26 @@ for files in "$work/nothing.json" "$work/missing.json"; do
     grep -qi "vulkan" "$work/out" || { cat "$work/out"; fail "auto does not say why"; }
 done
 echo "ok: without a driver"
+
+# A user who may not open a GPU's file, with a software driver there: the CPU, and why. Root is nobody for this.
+nobody=
+[ "$(id -u)" != 0 ] || nobody="setpriv --reuid=65534 --regid=65534 --clear-groups"
+reads() { $nobody test -x "$bin/gemma-plan" -a -r "$model" -a -r "$drivers/lavapipe.json"; }
+opens_a_gpu()
+{
+    for node in /dev/dri/renderD*; do
+        if $nobody test -r "$node" -a -w "$node"; then return 0; fi
+    done
+    return 1
+}
+if ! reads; then
+    echo "skipped: nobody cannot read $bin, $model or $drivers"
+elif opens_a_gpu; then
+    echo "skipped: this user may use the GPU"
+else
+    VK_DRIVER_FILES="$drivers/lavapipe.json" $nobody "$bin/gemma-plan" -m "$model" --no-probe >"$work/out" 2>&1 ||
+        { cat "$work/out"; fail "auto without /dev/dri"; }
+    grep -q "on the CPU: .*needs access to /dev/dri/renderD" "$work/out" ||
+        { cat "$work/out"; fail "auto without /dev/dri does not say why"; }
+    echo "ok: without access to /dev/dri"
+fi

@@ -338,6 +338,9 @@ static void the_best_is_taken(void **state)
         vklayer_budget(!card, 1, 1 << 20);
         check_auto(&w, &vulkan, NULL, names[1]);
     }
+    machine small = read_machine("machines/raspberry-pi-5-8-linux.json", 1);
+    vklayer_pose(&small);
+    check_auto(&w, &vulkan, NULL, "V3D 7.1.10.2: its compute limits are smaller than the kernels need");
     world_close(&w);
 }
 

@@ -250,16 +250,38 @@ static void without_device(void **state)
     gemma_vulkan_host vulkan;
     run_begin(&vulkan); /* a list needs an instance */
     vklayer_show(VKLAYER_NO_DEVICE);
-    check_without(&vulkan, "Vulkan has no device here");
+    check_without(&vulkan, "Vulkan has no device here; on Linux the process needs access to /dev/dri/renderD*");
+}
+
+/* What a user sees who may not open a GPU's file, where a software driver is installed too. */
+static void software_only(void **state)
+{
+    (void)state;
+    gemma_vulkan_host vulkan;
+    world w;
+    run r;
+    run_begin(&vulkan);
+    run_small_world(&w);
+    assert_ok(run_open_runtime(&r, &w, &vulkan), r.error.message);
+    gemma_plan_info info = { .size = sizeof info };
+    gemma_plan_options po = run_small_plan;
+    po.device = GEMMA_DEVICE_AUTO;
+    assert_ok(gemma_plan_create(r.file, &po, &r.plan, &r.error), r.error.message);
+    assert_int_equal(gemma_plan_describe(r.plan, &info), GEMMA_OK);
+    assert_int_equal(info.device, 0);
+    assert_non_null(strstr(info.note, "Vulkan has only software here ("));
+    assert_non_null(strstr(info.note, "needs access to /dev/dri/renderD*"));
+    run_finish(&r);
+    world_close(&w);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(without_loader),        cmocka_unit_test(without_driver),
-        cmocka_unit_test(without_device),        cmocka_unit_test(planned_is_allocated),
-        cmocka_unit_test(tokens_create_nothing), cmocka_unit_test(each_call_fails),
-        cmocka_unit_test(device_lost),
+        cmocka_unit_test(without_loader),       cmocka_unit_test(without_driver),
+        cmocka_unit_test(without_device),       cmocka_unit_test(software_only),
+        cmocka_unit_test(planned_is_allocated), cmocka_unit_test(tokens_create_nothing),
+        cmocka_unit_test(each_call_fails),      cmocka_unit_test(device_lost),
     };
     int n_failed = cmocka_run_group_tests_name("vulkan", tests, NULL, NULL);
     return n_failed ? n_failed : run_skipped ? 77 : 0;

@@ -133,6 +133,16 @@ static void enter(gm_vk **list, uint32_t *n, gm_vk *vk)
     list[at] = vk;
 }
 
+/* Drivers of GPUs list none where they may not open its file. */
+#define ACCESS "on Linux the process needs access to /dev/dri/renderD*"
+
+static void say_why_no_gpu(gm_vk *const *list, uint32_t n, gemma_error *why_none)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (list[i]->caps.kind != GEMMA_DEVICE_SOFTWARE) return;
+    if (n) gm_fail(why_none, GEMMA_E_DEVICE, "Vulkan has only software here (%s); " ACCESS, list[0]->caps.name);
+}
+
 static int list_physical(gm_vk_instance *in, VkPhysicalDevice *all, uint32_t *n, gemma_error *why_none)
 {
     if (in->host.device) {
@@ -144,8 +154,7 @@ static int list_physical(gm_vk_instance *in, VkPhysicalDevice *all, uint32_t *n,
     if (r == VK_ERROR_OUT_OF_HOST_MEMORY) return GEMMA_E_NOMEM;
     if (r < 0 || *n == 0) {
         *n = 0;
-        gm_fail(why_none, GEMMA_E_DEVICE,
-                "Vulkan has no device here; on Linux the process needs access to /dev/dri/renderD*");
+        gm_fail(why_none, GEMMA_E_DEVICE, "Vulkan has no device here; " ACCESS);
     }
     return GEMMA_OK;
 }
@@ -178,6 +187,7 @@ int gm_vulkan_enumerate(gm_mem *mem, const gm_vulkan_host *host, gm_backend **de
         if (!rc) enter(list, &n_list, vk);
     }
     gm_vk_instance_drop(in);
+    if (!rc) say_why_no_gpu(list, n_list, why_none);
     for (uint32_t i = 0; i < n_list; i++) {
         if (rc || i >= cap) {
             vk_destroy(&list[i]->base);
