@@ -113,9 +113,12 @@ static inline int32_t gm_round(float v) { return (int32_t)(gm_f32_bits(v + 0x1.8
 /* Largest |x|. A NaN wins: as bits it is larger than infinity. */
 static inline float gm_absmax(const float *x, size_t n)
 {
-    uint32_t max = 0;
-    for (size_t i = 0; i < n; i++) max = gm_max_u32(max, gm_f32_bits(x[i]) & 0x7fffffffu);
-    return gm_f32_from_bits(max);
+    int32_t max = 0; /* signed ones are compared faster */
+    for (size_t i = 0; i < n; i++) {
+        int32_t bits = (int32_t)(gm_f32_bits(x[i]) & 0x7fffffffu);
+        max = bits > max ? bits : max;
+    }
+    return gm_f32_from_bits((uint32_t)max);
 }
 
 /* The element of largest magnitude, with its sign: it gets the code at the negative end, which has one step more. */

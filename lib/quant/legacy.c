@@ -139,6 +139,11 @@ void gm_pack_q8_0(const float *restrict in, void *restrict blocks, size_t n_bloc
     gm_block_q8_0 *b = blocks;
     for (size_t n = 0; n < n_blocks; n++, b++, in += 32) {
         float d = gm_store_f16(b->d, gm_absmax(in, 32) / 127);
-        for (int i = 0; i < 32; i++) b->q[i] = (int8_t)gm_code(in[i], d, -127, 127);
+        /* Within gm_round's range for any d but 0, and as integers so that compilers make vectors of it. */
+        for (int i = 0; i < 32; i++) {
+            int32_t q = d == 0 ? 0 : gm_round(in[i] / d);
+            q = q < 127 ? q : 127;
+            b->q[i] = (int8_t)(q > -127 ? q : -127);
+        }
     }
 }

@@ -18,7 +18,9 @@ static void requant_expanded(const gm_format *f, const uint8_t *blocks, float fa
                 memcpy(out->q, q + i, 32);
                 continue;
             }
-            for (uint32_t j = 0; j < 32; j++) values[j] = s[j / 16] * (float)q[i + j] * factor;
+            float low = s[0] * factor, high = s[1] * factor;
+            for (uint32_t j = 0; j < 16; j++) values[j] = low * (float)q[i + j];
+            for (uint32_t j = 16; j < 32; j++) values[j] = high * (float)q[i + j];
             gm_pack_q8_0(values, out, 1);
         }
     }

@@ -343,6 +343,41 @@ static void packing_keeps_non_finite_visible(void **state)
     }
 }
 
+/* A ternary block of ±d times a factor, as Q8_0. */
+static float requanted(float d, float factor)
+{
+    uint8_t block[66];
+    gm_block_q8_0 q8_0[8];
+    float out[256];
+    memset(block, 0x89, 64); /* 1 2 0 2: d · (0, 1, −1, 1), low bits first */
+    block[64] = (uint8_t)gm_f16_from_f32(d);
+    block[65] = (uint8_t)(gm_f16_from_f32(d) >> 8);
+    gm_requant_q8_0(gm_format_of(GM_TQ2_0), block, factor, q8_0, 256);
+    gm_format_of(GM_Q8_0)->unpack(q8_0, out, 8);
+    static const float codes[4] = { 0, 1, -1, 1 };
+    for (int i = 0; i < 256; i++) assert_true(out[i] == codes[i / 32 % 4] * out[32]);
+    return out[32];
+}
+
+static void requant_takes_any_scale(void **state)
+{
+    (void)state;
+    assert_true(requanted(0.37f, 1) == gm_f32_from_f16(gm_f16_from_f32(0.37f)));
+    assert_true(requanted(-0.5f, 0.25f) == -0.125f);
+    float far = requanted(30000, 4); /* the product is beyond f16, a 127th of it is not */
+    assert_true(fabsf(far - 120000) < 60);
+    assert_true(requanted(0, 1) == 0);
+    float x[64], out[64];
+    uint16_t half[64];
+    gm_block_q8_0 blocks[2];
+    for (int i = 0; i < 64; i++) x[i] = (float)(i - 20) / 16;
+    gm_format_of(GM_F16)->pack(x, half, 64);
+    gm_requant_q8_0(gm_format_of(GM_F16), half, 3, blocks, 64);
+    gm_format_of(GM_Q8_0)->unpack(blocks, out, 2);
+    for (int i = 0; i < 64; i++)
+        assert_true(fabsf(out[i] - 3 * x[i]) <= (i < 32 ? 20.0f : 43.0f) / 16 * 3 / 127 * 0.52f);
+}
+
 static void bf16_rounds_to_even(void **state)
 {
     (void)state;
@@ -454,6 +489,7 @@ int main(void)
         cmocka_unit_test(tiny_values_saturate),
         cmocka_unit_test(k_formats_scale_each_run),
         cmocka_unit_test(packing_keeps_non_finite_visible),
+        cmocka_unit_test(requant_takes_any_scale),
         cmocka_unit_test(bf16_rounds_to_even),
         cmocka_unit_test(activation_of_zeros),
         cmocka_unit_test(activation_properties),
