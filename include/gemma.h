@@ -321,7 +321,7 @@ typedef struct gemma_placement {
     uint32_t bytes_class;
     int32_t layer; /* -1: not of a layer */
     uint32_t n_candidates;
-    uint64_t n_bytes;
+    uint64_t n_bytes;        /* in memory: of weights that are converted, as Q8_0 */
     uint64_t read_per_token; /* bytes of it that one decoded token reads */
 } gemma_placement;
 
@@ -351,7 +351,7 @@ typedef struct gemma_plan_options {
 /* Arithmetic only: no weights are read, no bulk memory is touched. A plan that does not fit is still a plan (so that
  * its bill can be shown); gemma_plan_check says so and gemma_model_load refuses it.
  * Errors: ARG, VERSION, NOMEM, DEVICE, FORMAT (a tensor missing or of the wrong shape, named; a key missing),
- * UNSUPPORTED (a KV type, a quant type or a home the device lacks). Since 0.1. */
+ * UNSUPPORTED (a KV type or a home the device lacks, a norm that is not F32). Since 0.1. */
 GEMMA_PUBLIC int gemma_plan_create(gemma_file *file, const gemma_plan_options *options, gemma_plan **out,
                                    gemma_error *error);
 GEMMA_PUBLIC void gemma_plan_destroy(gemma_plan *plan);
