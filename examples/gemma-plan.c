@@ -1,5 +1,8 @@
 /* gemma-plan: where every byte of a model would lie, before anything is loaded. */
 #include "common/cli.h"
+#ifdef HAVE_VULKAN
+#include "common/machine_host.h"
+#endif
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -10,7 +13,51 @@ static const char help[] =
     "Prints the bill of a plan: bytes by class and heap, what a token reads, the predicted speed.\n"
     "Exit status 3: it does not fit (what would fit is listed).\n\n"
     "      --sessions N        conversations alive at once (default: 1)\n"
+    "      --tier FILE         plan for a described machine (tests/machines/README.md) instead of this one\n"
     "      --no-probe          do not measure the memory's bandwidth (0.3 s)\n";
+
+/* ---- a described machine ---- */
+
+#ifdef HAVE_VULKAN
+static machine tier;
+static gemma_vulkan_host tier_host;
+
+static int open_tier(cli *c, const char *path)
+{
+    char error[256];
+    if (!machine_read(path, 0, &tier, error, sizeof error)) return cli_fail(c, "%s", error);
+    tier_host = machine_host(&tier);
+    c->vulkan = &tier_host;
+    c->ram_bytes = tier.ram_bytes;
+    return 0;
+}
+
+/* The bandwidth that is described of the device that the plan is for, in place of a measured one. */
+static int probe_tier(cli *c)
+{
+    int code = c->device == GEMMA_DEVICE_AUTO ? cli_open_plan(c) : 0;
+    gemma_device_info d = { .size = sizeof d };
+    gemma_plan_destroy(c->plan);
+    c->plan = NULL;
+    if (code || gemma_device_describe(c->runtime, c->device, &d)) return code;
+    for (uint32_t i = 0; i < tier.n_devices; i++)
+        if (strcmp(tier.devices[i].name, d.name) == 0 && tier.devices[i].gb_s > 0)
+            c->probe = (gemma_probe){ .size = sizeof c->probe, .device = c->device, .read_gb_s = tier.devices[i].gb_s };
+    return 0;
+}
+
+static const char *tier_id(void) { return tier.id; }
+#else
+static int open_tier(cli *c, const char *path)
+{
+    return cli_fail(c, "--tier %s: this program was built without Vulkan", path);
+}
+
+static int probe_tier(cli *c) { return (void)c, 0; }
+static const char *tier_id(void) { return ""; }
+#endif
+
+/* ---- output ---- */
 
 static json_t *heaps_json(const cli *c)
 {
@@ -41,7 +88,7 @@ static json_t *predict_json(const cli *c)
     return json_pack("{s:f,s:f,s:f,s:I,s:I,s:b}", "decode_tok_s", p.decode_tok_s, "decode_full_tok_s",
                      p.decode_full_tok_s, "prefill_tok_s", p.prefill_tok_s, "bytes_per_token",
                      (json_int_t)p.bytes_per_token, "kv_bytes_full", (json_int_t)p.kv_bytes_full, "measured",
-                     p.measured);
+                     p.measured && !*tier_id());
 }
 
 /* Predictions of the advised plans come from the same file: weights read per token do not change with the context. */
@@ -76,6 +123,7 @@ static void print_json(const cli *c, bool fits)
     json_t *root = json_pack("{s:b,s:o,s:o,s:o}", "fits", fits, "heaps", heaps_json(c), "predict", predict_json(c),
                              "advice", advice_json(c));
     add_converted(c, root);
+    if (*tier_id()) json_object_set_new(root, "tier", json_string(tier_id()));
     json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
     putchar('\n');
     json_decref(root);
@@ -89,6 +137,7 @@ static void print_table(const cli *c)
     gemma_file_describe(c->file, &f);
     gemma_plan_describe(c->plan, &i);
     gemma_plan_predict(c->plan, &p);
+    if (*tier_id()) printf("on %s, with %s of RAM\n", tier_id(), cli_bytes(c->ram_bytes));
     printf("%s, %s, %.2f billion parameters, mostly %s\n", f.name[0] ? f.name : c->model_path, f.architecture,
            (double)f.n_parameters * 1e-9, f.quantisation);
     printf("context %u of %u tokens, %u session%s, KV %s (global) %s (sliding), steps of up to %u rows\n\n", i.ctx,
@@ -98,8 +147,8 @@ static void print_table(const cli *c)
     printf("\na token reads %s of weights, and up to %s of KV when the context is full\n", cli_bytes(p.bytes_per_token),
            cli_bytes(p.kv_bytes_full));
     if (p.measured)
-        printf("memory reads at %.1f GB/s: at most %.1f tok/s, %.1f when the context is full\n", c->probe.read_gb_s,
-               p.decode_tok_s, p.decode_full_tok_s);
+        printf("memory reads at %.1f GB/s%s: at most %.1f tok/s, %.1f when the context is full\n", c->probe.read_gb_s,
+               *tier_id() ? " (described)" : "", p.decode_tok_s, p.decode_full_tok_s);
     else
         printf("speed unmeasured\n");
 }
@@ -119,7 +168,7 @@ static void print_advice(const cli *c)
 static int run(cli *c, bool probe)
 {
     int code = cli_open_file(c);
-    if (!code && probe) code = cli_probe(c);
+    if (!code && probe) code = c->vulkan ? probe_tier(c) : cli_probe(c);
     if (!code) code = cli_open_plan(c);
     if (code) return code;
     gemma_error e = { .size = sizeof e };
@@ -135,15 +184,17 @@ static int run(cli *c, bool probe)
     return EXIT_NOFIT;
 }
 
-enum { SESSIONS = CLI_OWN, NO_PROBE };
+enum { SESSIONS = CLI_OWN, NO_PROBE, TIER };
 
 int main(int argc, char **argv)
 {
     cli c = { .program = "gemma-plan" };
     bool probe = true;
+    const char *described = NULL;
     static const struct option options[] = { CLI_OPTIONS,
                                              { "sessions", required_argument, NULL, SESSIONS },
                                              { "no-probe", no_argument, NULL, NO_PROBE },
+                                             { "tier", required_argument, NULL, TIER },
                                              { 0 } };
     cli_short_name(argv);
     for (int o; (o = getopt_long(argc, argv, "m:h", options, NULL)) != -1;) {
@@ -151,9 +202,11 @@ int main(int argc, char **argv)
         if (o == 'h') return printf("%s%s", help, cli_help) < 0;
         if (o == SESSIONS) c.n_sessions = cli_u32(&c, "--sessions", optarg, 1, 1024);
         if (o == NO_PROBE) probe = false;
+        if (o == TIER) described = optarg;
     }
     if (optind < argc) cli_usage(&c, "unexpected argument \"%s\"", argv[optind]);
-    int code = run(&c, probe);
+    int code = described ? open_tier(&c, described) : 0;
+    if (!code) code = run(&c, probe);
     cli_close(&c);
     return code;
 }

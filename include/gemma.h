@@ -163,6 +163,7 @@ typedef struct gemma_runtime_options {
     uint32_t cpu_mask;  /* tests: CPU features (GEMMA_CPU_…) not to use; 0 = use all */
     uint32_t flags;     /* GEMMA_RUNTIME_… */
     const struct gemma_vulkan_host *vulkan; /* the host's own Vulkan; NULL: the system's, if there is one */
+    uint64_t ram_bytes;                     /* plan as if the machine had so much RAM, all of it free; 0: ask */
 } gemma_runtime_options;
 
 /* Threads: immutable after creation, any thread.

@@ -17,6 +17,8 @@ typedef struct cli {
     const char *model_path, *device_name, *place;
     uint32_t ctx, threads, ubatch, kv_global, kv_sliding, fit;
     bool no_map, json;
+    const struct gemma_vulkan_host *vulkan; /* instead of the system's; NULL: the system's */
+    uint64_t ram_bytes;                     /* instead of the machine's; 0: the machine's */
     /* what the program itself asks of the plan */
     uint32_t logit_rows, n_marks, n_sessions;
     bool quiet; /* no progress bar */

@@ -38,19 +38,23 @@ static void answer_id(const machine_device *d, uint32_t number, VkPhysicalDevice
     memcpy(id->deviceUUID, words, sizeof words);
 }
 
+/* "radv Mesa 25.2": Mesa's drivers say which version they are of; elsewhere name and version are one text. */
+static void answer_driver(const machine_device *d, VkPhysicalDeviceDriverProperties *driver)
+{
+    const char *mesa = strstr(d->driver, "Mesa ");
+    driver->driverID = d->driver_id;
+    memcpy(driver->driverName, d->driver, sizeof driver->driverName);
+    memset(driver->driverInfo, 0, sizeof driver->driverInfo);
+    strcpy(driver->driverInfo, mesa ? mesa : d->driver);
+}
+
 void machine_answer_properties2(const machine_device *d, uint32_t number, VkPhysicalDeviceProperties2 *p)
 {
     machine_answer_properties(d, &p->properties);
     for (VkBaseOutStructure *s = p->pNext; s; s = s->pNext) {
-        VkPhysicalDeviceDriverProperties *driver = (void *)s;
         switch (s->sType) {
         case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_ID_PROPERTIES: answer_id(d, number, (void *)s); break;
-        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES:
-            driver->driverID = d->driver_id;
-            memcpy(driver->driverName, d->driver, sizeof driver->driverName);
-            if (d->driver_id != VK_DRIVER_ID_MESA_LLVMPIPE) /* which tells its version so that it can be judged */
-                memcpy(driver->driverInfo, d->driver, sizeof driver->driverInfo);
-            break;
+        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES: answer_driver(d, (void *)s); break;
         case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES:
             ((VkPhysicalDeviceMaintenance3Properties *)s)->maxMemoryAllocationSize = d->allocation_bytes;
             break;

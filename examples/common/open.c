@@ -41,7 +41,9 @@ int cli_open_file(cli *c)
     if (!c->model_path) cli_usage(c, "no model: give one with -m FILE");
     c->model_file = cli_find_model(c, c->model_path);
     if (!c->model_file) return EXIT_FAIL;
-    gemma_runtime_options ro = { .size = sizeof ro, .n_threads = c->threads };
+    gemma_runtime_options ro = {
+        .size = sizeof ro, .n_threads = c->threads, .vulkan = c->vulkan, .ram_bytes = c->ram_bytes
+    };
     if (gemma_runtime_create(NULL, &ro, &c->runtime, &e)) return fail(c, &e);
     if (gemma_device_find(c->runtime, c->device_name, &c->device, &e)) return fail(c, &e);
     if (gemma_cancel_create(c->runtime, &c->cancel, &e)) return fail(c, &e);

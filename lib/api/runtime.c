@@ -22,11 +22,11 @@ void gm_runtime_drop(gemma_runtime *rt)
     if (rt && gm_ref_drop(&rt->ref)) release(rt);
 }
 
-static int add_cpu_devices(gemma_runtime *rt, uint32_t features, gemma_error *error)
+static int add_cpu_devices(gemma_runtime *rt, uint32_t features, uint64_t ram_bytes, gemma_error *error)
 {
     for (int reference = 0; reference <= 1; reference++) {
         gm_backend **device = &rt->devices[rt->n_devices];
-        int rc = gm_cpu_create(&rt->mem, rt->pool, features, reference, device, error);
+        int rc = gm_cpu_create(&rt->mem, rt->pool, features, reference, ram_bytes, device, error);
         if (rc) return rc;
         rt->n_devices++;
     }
@@ -74,7 +74,7 @@ int gemma_runtime_create(const gemma_host *host, const gemma_runtime_options *op
     gm_ref_init(&rt->ref);
     uint32_t n_threads = o.n_threads ? o.n_threads : gm_n_cores();
     rc = gm_pool_create(&rt->mem, n_threads, &rt->pool, error);
-    if (!rc) rc = add_cpu_devices(rt, gm_cpu_features() & ~o.cpu_mask, error);
+    if (!rc) rc = add_cpu_devices(rt, gm_cpu_features() & ~o.cpu_mask, o.ram_bytes, error);
     if (!rc) rc = add_vulkan_devices(rt, &o, error);
     if (rc) {
         release(rt);

@@ -24,12 +24,13 @@ FIELD(gemma_host, log, 32, 8);
 FIELD(gemma_host, read, 40, 8);
 FIELD(gemma_host, parallel_for, 48, 8);
 
-SIZE(gemma_runtime_options, 24);
+SIZE(gemma_runtime_options, 32);
 FIELD(gemma_runtime_options, size, 0, 4);
 FIELD(gemma_runtime_options, n_threads, 4, 4);
 FIELD(gemma_runtime_options, cpu_mask, 8, 4);
 FIELD(gemma_runtime_options, flags, 12, 4);
 FIELD(gemma_runtime_options, vulkan, 16, 8);
+FIELD(gemma_runtime_options, ram_bytes, 24, 8);
 
 SIZE(gemma_device_info, 304);
 FIELD(gemma_device_info, size, 0, 4);

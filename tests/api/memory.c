@@ -297,6 +297,38 @@ static void destroyed_in_any_order(void **state)
     }
 }
 
+/* A runtime that is told how much RAM there is plans for that. */
+static void told_ram(void **state)
+{
+    (void)state;
+    enum { RAM = 200 << 20 };
+    world w;
+    gemma_plan_options po = { .size = sizeof po, .ctx = 64 };
+    gemma_runtime_options ro = {
+        .size = sizeof ro, .n_threads = 1, .flags = GEMMA_RUNTIME_NO_VULKAN, .ram_bytes = RAM
+    };
+    gemma_heap_info heap = { .size = sizeof heap };
+    world_init_family(&w, 3);
+    gemma_file_options fo = { .size = sizeof fo, .bytes = w.bytes, .n_bytes = w.n_bytes };
+    assert_ok(gemma_runtime_create(&w.host, &ro, &w.runtime, &w.error), w.error.message);
+    assert_int_equal(gemma_heap_describe(w.runtime, 0, 0, &heap), GEMMA_OK);
+    assert_int_equal(heap.total_bytes, RAM);
+    assert_int_equal(heap.budget_bytes, RAM);
+    assert_int_equal(heap.used_bytes, 0);
+    assert_ok(gemma_file_open(w.runtime, NULL, &fo, &w.file, &w.error), w.error.message);
+    assert_ok(gemma_plan_create(w.file, &po, &w.plan, &w.error), w.error.message);
+    assert_ok(gemma_plan_check(w.plan, &w.error), w.error.message);
+    gemma_plan_destroy(w.plan);
+    po.headroom_bytes = RAM - (16 << 10); /* less than the scratch needs */
+    assert_ok(gemma_plan_create(w.file, &po, &w.plan, &w.error), w.error.message);
+    assert_int_equal(gemma_plan_check(w.plan, &w.error), GEMMA_E_NOFIT);
+    assert_non_null(strstr(w.error.message, "RAM: needs"));
+    gemma_bill bill = { .size = sizeof bill };
+    assert_int_equal(gemma_plan_bill(w.plan, 0, &bill), GEMMA_OK);
+    assert_int_equal(bill.budget_bytes, 16 << 10);
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -305,6 +337,7 @@ int main(void)
         cmocka_unit_test(generating_allocates_nothing),
         cmocka_unit_test(stepping_allocates_nothing),
         cmocka_unit_test(destroyed_in_any_order),
+        cmocka_unit_test(told_ram),
     };
     return cmocka_run_group_tests_name("memory", tests, NULL, NULL);
 }

@@ -35,7 +35,7 @@ static device open_device(uint32_t n_threads, uint32_t features, bool reference)
     device d = { 0 };
     gemma_error error = { .size = sizeof error };
     assert_int_equal(gm_pool_create(&scene_mem, n_threads, &d.pool, &error), GEMMA_OK);
-    assert_int_equal(gm_cpu_create(&scene_mem, d.pool, features, reference, &d.be, &error), GEMMA_OK);
+    assert_int_equal(gm_cpu_create(&scene_mem, d.pool, features, reference, 0, &d.be, &error), GEMMA_OK);
     return d;
 }
 
@@ -116,7 +116,7 @@ static void host_threads(void **state)
     gm_pool *pool = NULL;
     gm_backend *of_host = NULL;
     assert_int_equal(gm_pool_create(&mem, 3, &pool, &error), GEMMA_OK);
-    assert_int_equal(gm_cpu_create(&mem, pool, gm_cpu_features(), false, &of_host, &error), GEMMA_OK);
+    assert_int_equal(gm_cpu_create(&mem, pool, gm_cpu_features(), false, 0, &of_host, &error), GEMMA_OK);
     device own = open_device(2, gm_cpu_features(), false);
     cases_check_bits((gm_backend *[]){ own.be, of_host }, 2);
     close_device(&own);

@@ -35,7 +35,7 @@ static int net_create(net *n, uint32_t n_layers)
         .limits = { .max_rows = ROWS, .n_tables = 1, .global_pages = PAGES, .n_vocab = 1, .n_embd = 1, .max_copies = 2 }
     };
     gm_kv_layer kv = { .kind = GM_KV_GLOBAL, .n_kv = 1, .head = 32, .format = gm_format_of(GM_F16) };
-    int rc = gm_cpu_create(&mem, pool, gm_cpu_features(), false, &n->be, &error);
+    int rc = gm_cpu_create(&mem, pool, gm_cpu_features(), false, 0, &n->be, &error);
     if (!rc) rc = gm_program_create(&mem, ROWS, false, &n->p);
     if (rc) return rc;
     gm_program_slot(n->p, WIDTH, GM_ROWS_ALL);
@@ -98,7 +98,7 @@ static void describes_itself(void **state)
     (void)state;
     for (int reference = 0; reference < 2; reference++) {
         gm_backend *be = NULL;
-        assert_int_equal(gm_cpu_create(&mem, pool, 0, reference, &be, &error), GEMMA_OK);
+        assert_int_equal(gm_cpu_create(&mem, pool, 0, reference, 0, &be, &error), GEMMA_OK);
         gemma_device_info info = { .size = sizeof info };
         be->fns->describe(be, &info);
         assert_string_equal(info.id, reference ? "reference" : "cpu");
@@ -126,7 +126,7 @@ static void buffers_check_ranges(void **state)
     gm_backend *be = NULL;
     gm_buffer *b = NULL;
     char bytes[16] = "0123456789abcde", got[16] = "";
-    assert_int_equal(gm_cpu_create(&mem, pool, 0, true, &be, &error), GEMMA_OK);
+    assert_int_equal(gm_cpu_create(&mem, pool, 0, true, 0, &be, &error), GEMMA_OK);
     assert_int_equal(gm_buffer_create(be, 1, 64, GEMMA_TAG_KV, &b, &error), GEMMA_E_ARG);
     assert_int_equal(gm_buffer_create(be, 0, 64, GEMMA_TAG_COUNT, &b, &error), GEMMA_E_ARG);
     assert_int_equal(gm_buffer_create(be, 0, 0, GEMMA_TAG_KV, &b, &error), GEMMA_OK);
@@ -295,7 +295,7 @@ static void probe(void **state)
     uint64_t live = fault_live_blocks();
     gemma_cancel raised = { .mem = &mem };
     atomic_init(&raised.raised, 1);
-    assert_int_equal(gm_cpu_create(&mem, pool, 0, false, &be, &error), GEMMA_OK);
+    assert_int_equal(gm_cpu_create(&mem, pool, 0, false, 0, &be, &error), GEMMA_OK);
     assert_int_equal(be->fns->probe(be, &raised, &gb_s, &error), GEMMA_E_CANCELLED);
     assert_int_equal(be->fns->probe(be, NULL, &gb_s, &error), GEMMA_OK);
     assert_true(gb_s > 0);

@@ -3,6 +3,7 @@
  * sees it, the tokens are those of the device as it is, budgets are believed. Skipped without a driver. An argument
  * chooses files by part of their names. */
 #include "fault/run.h"
+#include "common/machine_host.h"
 
 #include <glob.h>
 #include <stdio.h>
@@ -138,6 +139,26 @@ static void ask(job *j, const gemma_vulkan_host *vulkan)
     run_finish(&r);
 }
 
+/* What gemma-plan says of the machine without a driver is what the posing device is billed. */
+static void check_described(const job *j, const machine *m, uint32_t number, const gemma_bill *bills, uint32_t n)
+{
+    gemma_vulkan_host described = machine_host(m);
+    gemma_plan_options po = j->plan;
+    gemma_device_info info;
+    run r;
+    assert_ok(run_open_runtime(&r, j->w, &described), r.error.message);
+    po.device = device_named(&r, m->devices[number].name, &info);
+    assert_ok(gemma_plan_create(r.file, &po, &r.plan, &r.error), r.error.message);
+    assert_int_equal(gemma_plan_n_heaps(r.plan), n);
+    for (uint32_t i = 0; i < n; i++) {
+        gemma_bill bill = bill_of(&r, i);
+        assert_memory_equal(&bill, &bills[i], sizeof bill);
+    }
+    assert_int_equal(gemma_model_load(r.plan, NULL, &r.model, &r.error), GEMMA_E_INTERNAL);
+    assert_non_null(strstr(r.error.message, "vkCreateDevice"));
+    run_finish(&r);
+}
+
 static void check_device(const job *j, const gemma_vulkan_host *vulkan, const machine *m, uint32_t number)
 {
     char where[512];
@@ -154,6 +175,10 @@ static void check_device(const job *j, const gemma_vulkan_host *vulkan, const ma
     }
     if (!info.usable) fail_msg("%s cannot be used: %s", where, info.reason);
     if (run_open_model_on(&r, po)) fail_msg("%s: %s", where, r.error.message);
+    gemma_bill bills[4];
+    uint32_t n_bills = gemma_plan_n_heaps(r.plan);
+    assert_in_range(n_bills, 1, COUNT(bills));
+    for (uint32_t i = 0; i < n_bills; i++) bills[i] = bill_of(&r, i);
     check_bill(&r, m, number, po.device, where);
     check_places(&r, m, number, where);
     check_budgets(&r, m, number, po.device);
@@ -164,6 +189,7 @@ static void check_device(const job *j, const gemma_vulkan_host *vulkan, const ma
     check_bill(&r, m, number, po.device, where);
     if (memcmp(r.ids, j->ids, sizeof r.ids)) fail_msg("%s: other tokens", where);
     run_finish(&r);
+    check_described(j, m, number, bills, n_bills);
 }
 
 static machine read_machine(const char *path, uint32_t variant)

@@ -28,12 +28,12 @@ static uint32_t cpu_n_heaps(const gm_backend *be)
 static void cpu_heap(const gm_backend *be, uint32_t heap, gm_heap_state *state)
 {
     (void)heap;
-    uint64_t used = 0;
+    uint64_t used = 0, described = cpu_of_const(be)->ram_bytes;
     for (uint32_t tag = GEMMA_TAG_WEIGHTS; tag <= GEMMA_TAG_STAGING; tag++) used += gm_mem_live(be->mem, tag);
     *state = (gm_heap_state){ .name = "RAM",
                               .pool = 0,
-                              .total_bytes = gm_ram_total_bytes(),
-                              .budget_bytes = gm_ram_available_bytes() + used,
+                              .total_bytes = described ? described : gm_ram_total_bytes(),
+                              .budget_bytes = described ? described : gm_ram_available_bytes() + used,
                               .used_bytes = used,
                               .budget_reported = true };
 }
@@ -169,7 +169,8 @@ static const gm_backend_fns cpu_fns = {
     .counts = gm_cpu_counts,
 };
 
-int gm_cpu_create(gm_mem *mem, gm_pool *pool, uint32_t features, bool reference, gm_backend **out, gemma_error *error)
+int gm_cpu_create(gm_mem *mem, gm_pool *pool, uint32_t features, bool reference, uint64_t ram_bytes, gm_backend **out,
+                  gemma_error *error)
 {
     *out = NULL;
     gm_cpu *cpu = gm_new(mem, sizeof *cpu, GEMMA_TAG_OBJECT);
@@ -180,6 +181,7 @@ int gm_cpu_create(gm_mem *mem, gm_pool *pool, uint32_t features, bool reference,
     cpu->pool = pool;
     cpu->n_parts = gm_pool_n_threads(pool);
     cpu->reference = reference;
+    cpu->ram_bytes = ram_bytes;
     if (reference)
         gm_cpu_reference_kernels(&cpu->kernels);
     else

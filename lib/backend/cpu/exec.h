@@ -25,6 +25,7 @@ typedef struct gm_cpu {
     gm_pool *pool;
     uint32_t n_parts;
     bool reference;
+    uint64_t ram_bytes; /* described; 0: what the machine has */
     gm_kernels kernels;
 } gm_cpu;
 
