@@ -42,7 +42,8 @@ int gemma_model_load(gemma_plan *plan, const gemma_load_options *options, gemma_
     gm_ref_take(&plan->ref);
     gm_resident *resident = NULL;
     uint64_t before = held_bytes(plan->plan);
-    rc = gm_weights_load(plan->plan, plan->file->gguf, o.progress, o.progress_user, o.cancel, &resident, error);
+    rc = gm_weights_load(plan->plan, plan->file->gguf, plan->file->runtime->pool, o.progress, o.progress_user, o.cancel,
+                         &resident, error);
     if (!rc) rc = gm_engine_create(plan->plan, resident, &model->engine, error);
     if (rc) {
         gm_model_drop(model);

@@ -222,22 +222,6 @@ int gm_gguf_read(const gm_gguf *g, const gm_tensor *t, uint64_t offset, void *ds
     return gm_source_read(g->parts[t->part], t->offset + offset, dst, n, error);
 }
 
-int gm_gguf_read_q8_0(const gm_gguf *g, const gm_tensor *t, uint64_t offset, float factor, void *dst, uint64_t n,
-                      void *room, size_t room_bytes, gemma_error *error)
-{
-    const gm_format *f = t->format;
-    gm_block_q8_0 *out = dst;
-    uint64_t step_max = room_bytes / f->block_bytes * f->block, unit = gm_max_u32(f->block, 32);
-    step_max -= step_max % unit;
-    int rc = step_max ? GEMMA_OK : gm_fail(error, GEMMA_E_INTERNAL, "%s: no room for a block", t->name);
-    for (uint64_t at = 0, step; at < n && !rc; at += step) {
-        step = gm_min_u64(step_max, n - at);
-        rc = gm_gguf_read(g, t, offset + gm_row_bytes(f, at), room, gm_row_bytes(f, step), error);
-        if (!rc) gm_requant_q8_0(f, room, factor, out + at / 32, step);
-    }
-    return rc;
-}
-
 const void *gm_gguf_mapped(const gm_gguf *g, const gm_tensor *t)
 {
     const char *bytes = gm_source_mapped(g->parts[t->part]);

@@ -68,10 +68,6 @@ const char *gm_gguf_name(const gm_gguf *g);    /* for messages: the path or "byt
 
 /* n bytes of a tensor's data from `offset` (relative to the tensor). IO on failure; bounds are the caller's. */
 int gm_gguf_read(const gm_gguf *g, const gm_tensor *t, uint64_t offset, void *dst, uint64_t n, gemma_error *error);
-/* n values × factor as Q8_0, from `offset`; n is a multiple of 32 and of the tensor's block. `room` takes the blocks as
- * they are read, one at the least. IO. */
-int gm_gguf_read_q8_0(const gm_gguf *g, const gm_tensor *t, uint64_t offset, float factor, void *dst, uint64_t n,
-                      void *room, size_t room_bytes, gemma_error *error);
 /* The tensor's data in place, or NULL: not mapped, or the bytes it was opened from are not at a multiple of 8, so that
  * blocks would not be aligned. */
 const void *gm_gguf_mapped(const gm_gguf *g, const gm_tensor *t);

@@ -160,7 +160,8 @@ static inline float gm_scale_nvfp4(uint32_t code)
     return (float)(code == 0x7f ? 0 : (int32_t)(fraction << (exponent - normal))) * 0x1p-10f;
 }
 
-/* n values × factor as Q8_0, from any format with a decoder; n is a multiple of 32 and of its block. */
+/* n values × factor as Q8_0, from any format with a decoder; n is a multiple of 32 and of its block. The caller's
+ * floating-point modes do not matter. */
 void gm_requant_q8_0(const gm_format *f, const void *blocks, float factor, gm_block_q8_0 *out, size_t n);
 
 /* Q8 activations, the right-hand side of integer dots: 32 int8 with one scale, and the sum for formats with a minimum.

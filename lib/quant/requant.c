@@ -26,14 +26,9 @@ static void requant_expanded(const gm_format *f, const uint8_t *blocks, float fa
     }
 }
 
-void gm_requant_q8_0(const gm_format *f, const void *blocks, float factor, gm_block_q8_0 *out, size_t n)
+static void requant(const gm_format *f, const uint8_t *from, float factor, gm_block_q8_0 *out, size_t n)
 {
-    const uint8_t *from = blocks;
     float values[UNIT];
-    if (f->expand) {
-        requant_expanded(f, from, factor, out, n);
-        return;
-    }
     for (size_t at = 0, step; at < n; at += step) {
         step = n - at < UNIT ? n - at : UNIT;
         f->unpack(from, values, step / f->block);
@@ -44,4 +39,14 @@ void gm_requant_q8_0(const gm_format *f, const void *blocks, float factor, gm_bl
         from += gm_row_bytes(f, step);
         out += step / 32;
     }
+}
+
+void gm_requant_q8_0(const gm_format *f, const void *blocks, float factor, gm_block_q8_0 *out, size_t n)
+{
+    uint64_t modes = gm_float_env_set_default();
+    if (f->expand)
+        requant_expanded(f, blocks, factor, out, n);
+    else
+        requant(f, blocks, factor, out, n);
+    gm_float_env_restore(modes);
 }

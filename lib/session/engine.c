@@ -212,6 +212,23 @@ static int prepare(gm_engine *e, gm_step *t)
     return GEMMA_OK;
 }
 
+/* n values from `offset` as Q8_0. */
+static int read_converted(const gm_gguf *gguf, const gm_tensor *t, uint64_t offset, uint8_t *row, uint64_t n,
+                          gemma_error *error)
+{
+    enum { UNIT = 256 }; /* values: whole blocks of every format */
+    const gm_format *f = t->format, *q8_0 = gm_format_of(GM_Q8_0);
+    uint8_t room[4096];
+    uint64_t most = sizeof room / f->block_bytes * f->block / UNIT * UNIT;
+    int rc = GEMMA_OK;
+    for (uint64_t at = 0, step; at < n && !rc; at += step) {
+        step = gm_min_u64(most, n - at);
+        rc = gm_gguf_read(gguf, t, offset + gm_row_bytes(f, at), room, gm_row_bytes(f, step), error);
+        if (!rc) gm_requant_q8_0(f, room, 1, (gm_block_q8_0 *)(void *)(row + gm_row_bytes(q8_0, at)), step);
+    }
+    return rc;
+}
+
 /* Row `token` of a table that stays in the file, as the device takes it. */
 static int read_file_row(const gm_engine *e, uint32_t i, int32_t token, uint8_t *row, gemma_error *error)
 {
@@ -219,9 +236,8 @@ static int read_file_row(const gm_engine *e, uint32_t i, int32_t token, uint8_t 
     const gm_weight *w = &e->plan->model->weights[i];
     uint64_t n = w->tensor->ne[0], n_bytes = gm_row_bytes(w->tensor->format, n);
     uint64_t offset = w->offset + (uint64_t)token * n_bytes;
-    uint8_t room[4096];
-    if (!gm_plan_converts(e->plan, i)) return gm_gguf_read(gguf, w->tensor, offset, row, n_bytes, error);
-    return gm_gguf_read_q8_0(gguf, w->tensor, offset, 1, row, n, room, sizeof room, error);
+    if (gm_plan_converts(e->plan, i)) return read_converted(gguf, w->tensor, offset, row, n, error);
+    return gm_gguf_read(gguf, w->tensor, offset, row, n_bytes, error);
 }
 
 /* The rows of the table that stays in the file, one per token. */

@@ -2,10 +2,12 @@
 
 #define PIECE ((uint64_t)16 << 20) /* between two looks at cancel and progress */
 #define ROOM  (256u << 10)         /* for blocks on their way to being Q8_0 */
+#define UNIT  256                  /* values: whole blocks of every format */
 
 typedef struct load {
     const gm_plan *plan;
     const gm_gguf *gguf;
+    gm_pool *pool;
     gemma_progress progress;
     void *progress_user;
     const gemma_cancel *cancel;
@@ -118,11 +120,29 @@ static int move(load *l, const gm_weight *w, gm_buffer *b, uint64_t offset)
     return rc;
 }
 
-/* The same for one that is held as Q8_0; pieces end with the room for its blocks, and with the matrix, as each may have
+typedef struct conversion { /* n values from l->room to out */
+    const gm_format *in_file;
+    const uint8_t *room;
+    float factor;
+    char *out;
+    uint64_t n;
+} conversion;
+
+static void convert_part(void *arg, uint32_t phase, uint32_t part, uint32_t n_parts)
+{
+    const conversion *c = arg;
+    (void)phase;
+    uint64_t n_units = gm_div_up(c->n, UNIT), first = n_units * part / n_parts * UNIT;
+    uint64_t last = gm_min_u64(n_units * (part + 1) / n_parts * UNIT, c->n);
+    void *out = c->out + gm_row_bytes(gm_format_of(GM_Q8_0), first);
+    if (first < last)
+        gm_requant_q8_0(c->in_file, c->room + gm_row_bytes(c->in_file, first), c->factor, out, last - first);
+}
+
+/* As move, for one that is held as Q8_0. Pieces end with the room for its blocks, and with the matrix, as each may have
  * its own factor. */
 static int convert(load *l, uint32_t i, gm_buffer *b, uint64_t offset)
 {
-    enum { UNIT = 256 }; /* values: whole blocks of every format */
     const gm_weight *w = &l->plan->model->weights[i];
     const gm_format *in_file = w->tensor->format, *q8_0 = gm_format_of(GM_Q8_0);
     uint64_t n_matrix = (uint64_t)w->n_out * l->plan->shapes[i].n_in, most;
@@ -132,13 +152,16 @@ static int convert(load *l, uint32_t i, gm_buffer *b, uint64_t offset)
         char *piece = piece_of(l, b, offset + gm_row_bytes(q8_0, at), &most);
         n = gm_min_u64(fit, most / q8_0->block_bytes * q8_0->block) / UNIT * UNIT;
         n = gm_min_u64(n, n_matrix - at % n_matrix);
+        rc = fetch(l, w, gm_row_bytes(in_file, at), l->room, gm_row_bytes(in_file, n));
+        if (rc) break;
         float factor = w->factors ? w->factors[at / n_matrix] : 1;
-        uint64_t n_read = gm_row_bytes(in_file, n), n_bytes = gm_row_bytes(q8_0, n);
-        rc = gm_gguf_read_q8_0(l->gguf, w->tensor, w->offset + gm_row_bytes(in_file, at), factor, piece, n, l->room,
-                               ROOM, l->error);
-        l->r->read_bytes += n_read;
-        if (!rc && !b->host) rc = gm_buffer_write(b, offset + gm_row_bytes(q8_0, at), piece, n_bytes, l->error);
-        if (!rc) rc = advance(l, n_read);
+        conversion c = { .in_file = in_file, .room = l->room, .factor = factor, .out = piece, .n = n };
+        if (l->pool)
+            gm_pool_run(l->pool, convert_part, &c, 1, NULL);
+        else
+            convert_part(&c, 0, 0, 1);
+        if (!b->host) rc = gm_buffer_write(b, offset + gm_row_bytes(q8_0, at), piece, gm_row_bytes(q8_0, n), l->error);
+        if (!rc) rc = advance(l, gm_row_bytes(in_file, n));
     }
     return rc;
 }
@@ -202,12 +225,13 @@ static int prepare(load *l)
     return l->room ? GEMMA_OK : gm_fail_nomem(l->error, "the room to turn weights into Q8_0", ROOM);
 }
 
-int gm_weights_load(const gm_plan *plan, const gm_gguf *gguf, gemma_progress progress, void *progress_user,
-                    const gemma_cancel *cancel, gm_resident **out, gemma_error *error)
+int gm_weights_load(const gm_plan *plan, const gm_gguf *gguf, gm_pool *pool, gemma_progress progress,
+                    void *progress_user, const gemma_cancel *cancel, gm_resident **out, gemma_error *error)
 {
     uint64_t start = gm_now_ns();
     load l = { .plan = plan,
                .gguf = gguf,
+               .pool = pool,
                .progress = progress,
                .progress_user = progress_user,
                .cancel = cancel,

@@ -18,10 +18,11 @@ typedef struct gm_resident {
     double seconds;
 } gm_resident;
 
-/* STALE when a heap's budget no longer covers the plan. On failure nothing is left. progress and cancel may be NULL.
+/* STALE when a heap's budget no longer covers the plan. On failure nothing is left. The pool turns weights into Q8_0
+ * (NULL: this thread does). progress and cancel may be NULL.
  * KV memory is cleared. */
-int gm_weights_load(const gm_plan *plan, const gm_gguf *gguf, gemma_progress progress, void *progress_user,
-                    const gemma_cancel *cancel, gm_resident **out, gemma_error *error);
+int gm_weights_load(const gm_plan *plan, const gm_gguf *gguf, gm_pool *pool, gemma_progress progress,
+                    void *progress_user, const gemma_cancel *cancel, gm_resident **out, gemma_error *error);
 void gm_resident_destroy(gm_resident *r);
 
 #endif

@@ -24,6 +24,7 @@ typedef struct fixture {
     gm_gguf *gguf;
     gm_model *m;
     gm_backend *be;
+    gm_pool *pool; /* NULL in most tests */
     gm_plan *plan;
     gm_resident *r;
     gemma_error error;
@@ -88,6 +89,7 @@ static void tear_down(fixture *f)
     gm_resident_destroy(f->r);
     assert_int_equal(gm_dummy_held(f->be, 0), 0);
     gm_plan_destroy(f->plan);
+    gm_pool_destroy(f->pool);
     gm_backend_destroy(f->be);
     gm_model_destroy(f->m);
     gm_gguf_close(f->gguf);
@@ -99,7 +101,7 @@ static void tear_down(fixture *f)
 
 static int load(fixture *f, gemma_progress progress, void *user, const gemma_cancel *cancel)
 {
-    return gm_weights_load(f->plan, f->gguf, progress, user, cancel, &f->r, &f->error);
+    return gm_weights_load(f->plan, f->gguf, f->pool, progress, user, cancel, &f->r, &f->error);
 }
 
 static void load_well(fixture *f)
@@ -326,6 +328,7 @@ static void test_converted(void **state)
         uint32_t n = 0;
         set_up_lacked(&f, lacked[k / 8], k & 1, k & 2);
         if (k & 4) hide_memory(&f);
+        if (k & 1) assert_int_equal(gm_pool_create(&f.mem, 3, &f.pool, &f.error), GEMMA_OK);
         load_well(&f);
         for (uint32_t i = 0; i < f.m->n_weights; i++) {
             if (!gm_plan_converts(f.plan, i)) continue;
