@@ -194,6 +194,13 @@ static VKAPI_ATTR VkResult VKAPI_CALL on_EnumerateDeviceExtensionProperties(VkPh
 
 /* ---- the creation of devices ---- */
 
+/* Of a chain, the structure in front of the one that says what over-allocation does; NULL: there is none. */
+static VkBaseOutStructure *before_overallocation(VkBaseOutStructure *s)
+{
+    while (s->pNext && s->pNext->sType != VK_STRUCTURE_TYPE_DEVICE_MEMORY_OVERALLOCATION_CREATE_INFO_AMD) s = s->pNext;
+    return s->pNext ? s : NULL;
+}
+
 /* The driver is not asked for extensions that only the layer has. */
 static VkResult create_described(const physical *p, const VkDeviceCreateInfo *info, const VkAllocationCallbacks *a,
                                  VkDevice *out)
@@ -210,7 +217,16 @@ static VkResult create_described(const physical *p, const VkDeviceCreateInfo *in
         const char *name = info->ppEnabledExtensionNames[i];
         if (is_listed(list, n_list, name)) names[asked.enabledExtensionCount++] = name;
     }
-    return REAL(CreateDevice)(p->real, &asked, a, out);
+    VkBaseOutStructure *before = NULL, *overallocation = NULL;
+    if (!is_listed(list, n_list, machine_extension_of(MACHINE_OVERALLOC)))
+        before = before_overallocation((VkBaseOutStructure *)&asked);
+    if (before) {
+        overallocation = before->pNext;
+        before->pNext = overallocation->pNext;
+    }
+    r = REAL(CreateDevice)(p->real, &asked, a, out);
+    if (before) before->pNext = overallocation;
+    return r;
 }
 
 static VKAPI_ATTR VkResult VKAPI_CALL on_CreateDevice(VkPhysicalDevice handle, const VkDeviceCreateInfo *info,
