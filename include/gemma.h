@@ -207,14 +207,15 @@ GEMMA_PUBLIC int gemma_heap_describe(const gemma_runtime *runtime, uint32_t devi
 GEMMA_PUBLIC int gemma_device_find(const gemma_runtime *runtime, const char *name, uint32_t *device,
                                    gemma_error *error);
 
-/* A device's measured speeds; kept by the host, handed to plans. */
+/* A device's measured speeds; kept by the host, handed to plans. Probes of several devices are chained. */
 typedef struct gemma_probe {
     uint32_t size;
     uint32_t device;
-    double read_gb_s;      /* reading, all threads or the whole device */
-    double compute_gflops; /* reserved; 0 */
-    double op_us;          /* cost of one op, reserved; 0 */
-    double submit_us;      /* cost of one submit, reserved; 0 */
+    double read_gb_s;               /* reading, all threads or the whole device */
+    double compute_gflops;          /* reserved; 0 */
+    double op_us;                   /* cost of one op, reserved; 0 */
+    double submit_us;               /* cost of one submit, reserved; 0 */
+    const struct gemma_probe *next; /* of another device; NULL: none */
 } gemma_probe;
 
 /* Measures for up to 300 ms with up to 256 MiB of host memory (freed before returning).
@@ -316,15 +317,38 @@ GEMMA_PUBLIC const char *gemma_class_name(uint32_t bytes_class);
 enum { GEMMA_TYPE_DEFAULT = 0, GEMMA_TYPE_F32 = 1, GEMMA_TYPE_F16 = 2, GEMMA_TYPE_Q8_0 = 3, GEMMA_TYPE_Q4_0 = 4 };
 enum { GEMMA_FIT_REFUSE = 0, GEMMA_FIT_SHRINK = 1, GEMMA_FIT_SPLIT = 2 };
 
-/* One group of tensors the placement hook is asked about. */
+struct gemma_candidates;
+
+/* One group of bytes the placement hook is asked about: a class of a layer's weights, its KV, or memory for the work. */
 typedef struct gemma_placement {
     uint32_t size;
     uint32_t bytes_class;
     int32_t layer; /* -1: not of a layer */
     uint32_t n_candidates;
-    uint64_t n_bytes;        /* in memory: of weights that are converted, as Q8_0 */
-    uint64_t read_per_token; /* bytes of it that one decoded token reads */
+    uint64_t n_bytes;                          /* in memory: of weights that are converted, as Q8_0 */
+    uint64_t read_per_token;                   /* bytes of it that one decoded token reads */
+    const struct gemma_candidates *candidates; /* for gemma_placement_home; valid during the call of the hook */
 } gemma_placement;
+
+enum {                        /* what kind of home; readers accept numbers they do not know */
+       GEMMA_HOME_MEMORY = 0, /* a device's memory */
+       GEMMA_HOME_MAPPED = 1, /* used in place in the mapped file */
+       GEMMA_HOME_FILE = 2    /* stays in the file, a row of it is read for every token */
+};
+
+/* One place where a group could lie. */
+typedef struct gemma_home {
+    uint32_t size;
+    uint32_t kind;       /* GEMMA_HOME_… */
+    uint32_t device;     /* that works on it */
+    uint32_t heap;       /* of the device; MEMORY only */
+    uint64_t free_bytes; /* what the plan may still put there; MEMORY only */
+    double gb_s;         /* the device's read bandwidth, if its probe was given; else 0 */
+} gemma_home;
+
+/* Candidate `index` of a question; for the hook. Small weights (class NORMS) and scratch follow the ops that need them.
+ * Errors: ARG. Since 0.1. */
+GEMMA_PUBLIC int gemma_placement_home(const gemma_placement *want, uint32_t index, gemma_home *home);
 
 typedef struct gemma_plan_options {
     uint32_t size;
@@ -424,7 +448,8 @@ typedef struct gemma_prediction {
 } gemma_prediction;
 GEMMA_PUBLIC int gemma_plan_predict(const gemma_plan *plan, gemma_prediction *prediction);
 
-/* Advice: plans that would fit, as changed options. Errors: ARG (index). Since 0.1. */
+/* Advice: plans that would fit, as changed options, each tried: with them gemma_plan_create gives that plan.
+ * Errors: ARG (index). Since 0.1. */
 typedef struct gemma_advice {
     uint32_t size;
     uint32_t ctx;
@@ -432,8 +457,14 @@ typedef struct gemma_advice {
     uint32_t kv_sliding;
     uint32_t n_sessions;
     uint32_t ubatch;
-    uint64_t total_bytes;
+    uint64_t total_bytes; /* of the plan's first heap */
     uint64_t budget_bytes;
+    uint32_t fit;           /* GEMMA_FIT_SPLIT: a part goes to a second device; else as asked */
+    uint32_t second_device; /* SPLIT: which; else the plan's */
+    uint32_t split_layers;  /* SPLIT: the first so many layers go there */
+    uint32_t split_experts; /* SPLIT: 1: all experts go there */
+    double decode_tok_s;    /* predicted; 0: a device of it was not measured */
+    double decode_full_tok_s;
 } gemma_advice;
 GEMMA_PUBLIC uint32_t gemma_plan_n_advice(const gemma_plan *plan);
 GEMMA_PUBLIC int gemma_plan_advice(const gemma_plan *plan, uint32_t index, gemma_advice *advice);

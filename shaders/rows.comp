@@ -16,7 +16,7 @@ void main()
 {
     uint r = gl_WorkGroupID.y;
     if (push.first + r >= STEP(push.count_at)) return;
-    uint x_at = push.off[1] + STEP(push.wanted_at + push.first + r) * push.x_stride;
+    uint x_at = push.off[1] + step_row_of(push.wanted_at, push.first + r) * push.x_stride;
     uint y_at = push.off[3] + r * push.y_stride;
     uint end = min(push.width, gl_WorkGroupID.x * 1024u + 1024u);
     for (uint i = gl_WorkGroupID.x * 1024u + gl_LocalInvocationIndex; i < end; i += GROUP) y[y_at + i] = x[x_at + i];

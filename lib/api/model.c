@@ -9,16 +9,26 @@ void gm_model_drop(gemma_model *model)
     gm_plan_drop(plan);
 }
 
-/* What the driver of a GPU says this process holds of the plan's heaps; 0 elsewhere. */
+/* What the drivers of GPUs say this process holds of the plan's heaps; CPUs are left out. */
 static uint64_t held_bytes(const gm_plan *p)
 {
     uint64_t bytes = 0;
-    if (!p->backend->driver_bytes) return 0;
     for (uint32_t i = 0; i < p->n_lines; i++) {
+        const gm_backend *be = p->devices.backends[p->lines[i].share];
         gm_heap_state state = { 0 };
-        p->backend->fns->heap(p->backend, p->lines[i].heap, &state);
+        if (!be->driver_bytes) continue;
+        be->fns->heap(be, p->lines[i].heap, &state);
         if (state.budget_reported) bytes += state.used_bytes;
     }
+    return bytes;
+}
+
+/* What the plan has there. */
+static uint64_t planned_bytes(const gm_plan *p)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < p->n_lines; i++)
+        if (p->devices.backends[p->lines[i].share]->driver_bytes) bytes += p->lines[i].total_bytes;
     return bytes;
 }
 
@@ -49,7 +59,7 @@ int gemma_model_load(gemma_plan *plan, const gemma_load_options *options, gemma_
         gm_model_drop(model);
         return rc;
     }
-    uint64_t after = held_bytes(plan->plan), ours = before + resident->allocated_bytes;
+    uint64_t after = held_bytes(plan->plan), ours = before + planned_bytes(plan->plan);
     if (after > ours) model->driver_bytes = after - ours;
     *out = model;
     return GEMMA_OK;

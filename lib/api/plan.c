@@ -9,23 +9,41 @@ void gm_plan_drop(gemma_plan *plan)
     gm_file_drop(file);
 }
 
+static bool is_gpu(const gemma_device_info *info)
+{
+    return info->usable && (info->kind == GEMMA_DEVICE_DISCRETE || info->kind == GEMMA_DEVICE_INTEGRATED);
+}
+
+/* The device asked for, then those that may carry a part of the plan: real GPUs and the CPU. */
+static gm_devices devices_for(const gemma_runtime *rt, uint32_t device)
+{
+    gm_devices d = { .backends = { rt->devices[device] }, .numbers = { device }, .n = 1, .host = rt->devices[0] };
+    for (uint32_t i = 0; i < rt->n_devices && d.n < GM_SHARES_MAX; i++) {
+        gemma_device_info info = { .size = sizeof info };
+        rt->devices[i]->fns->describe(rt->devices[i], &info);
+        if (i == device || (i != 0 && !is_gpu(&info))) continue;
+        d.numbers[d.n] = i;
+        d.backends[d.n++] = rt->devices[i];
+    }
+    return d;
+}
+
 /* A plan of the file for one device. */
 static int plan_for(gemma_file *file, const gemma_plan_options *o, gm_plan **out, gemma_error *error)
 {
     gemma_runtime *rt = file->runtime;
     gm_settings settings;
-    gm_backend *device = rt->devices[o->device];
-    int rc = gm_settings_read(file->model, device, o, &settings, error);
+    gm_devices devices = devices_for(rt, o->device);
+    int rc = gm_settings_read(file->model, &devices, o, &settings, error);
     if (rc) return rc;
     settings.mapped = file->in_memory;
-    return gm_plan_create(&rt->mem, file->gguf, file->model, device, &settings, out, error);
+    return gm_plan_create(&rt->mem, file->gguf, file->model, &devices, &settings, out, error);
 }
 
 /* GEMMA_DEVICE_AUTO: the first real GPU that holds the plan, else the CPU; the note says why GPUs were passed over. */
 static int plan_for_any(gemma_plan *plan, gemma_plan_options o, gemma_error *error)
 {
     gemma_runtime *rt = plan->file->runtime;
-    const gemma_probe *probe = o.probe;
     size_t at = gm_text_format(plan->note, sizeof plan->note, "%s", rt->why_no_gpu.message);
     for (uint32_t i = 0; i < rt->n_devices; i++) {
         gemma_device_info info = { .size = sizeof info };
@@ -38,7 +56,6 @@ static int plan_for_any(gemma_plan *plan, gemma_plan_options o, gemma_error *err
         }
         gemma_error why = { .size = sizeof why };
         o.device = i;
-        o.probe = probe && probe->device == i ? probe : NULL;
         int rc = plan_for(plan->file, &o, &plan->plan, &why);
         if (!rc) rc = gm_plan_check(plan->plan, &why);
         if (!rc || rc == GEMMA_E_NOMEM) return rc ? gm_fail(error, rc, "%s", why.message) : rc;
@@ -47,7 +64,6 @@ static int plan_for_any(gemma_plan *plan, gemma_plan_options o, gemma_error *err
         at += gm_text_format(plan->note + at, sizeof plan->note - at, "%s%s", at ? "; " : "", why.message);
     }
     o.device = 0; /* the CPU is always the first */
-    o.probe = probe && probe->device == 0 ? probe : NULL;
     return plan_for(plan->file, &o, &plan->plan, error);
 }
 
@@ -90,19 +106,14 @@ int gemma_plan_check(const gemma_plan *plan, gemma_error *error)
     return gm_plan_check(plan->plan, error);
 }
 
-static const char *const class_names[GEMMA_CLASS_COUNT] = {
-    [GEMMA_CLASS_EMBEDDING] = "embedding", [GEMMA_CLASS_PLE] = "per-layer embedding",
-    [GEMMA_CLASS_ATTENTION] = "attention", [GEMMA_CLASS_FFN] = "ffn",
-    [GEMMA_CLASS_EXPERTS] = "experts",     [GEMMA_CLASS_HEAD] = "head",
-    [GEMMA_CLASS_NORMS] = "norms",         [GEMMA_CLASS_KV_SLIDING] = "kv sliding",
-    [GEMMA_CLASS_KV_GLOBAL] = "kv global", [GEMMA_CLASS_MARKS] = "marks",
-    [GEMMA_CLASS_SCRATCH] = "scratch",     [GEMMA_CLASS_STAGING] = "staging",
-    [GEMMA_CLASS_DRIVER] = "driver",
-};
+const char *gemma_class_name(uint32_t bytes_class) { return gm_class_name(bytes_class); }
 
-const char *gemma_class_name(uint32_t bytes_class)
+int gemma_placement_home(const gemma_placement *want, uint32_t index, gemma_home *home)
 {
-    return bytes_class < GEMMA_CLASS_COUNT ? class_names[bytes_class] : "unknown class";
+    gemma_home full;
+    if (!want || !home) return GEMMA_E_ARG;
+    int rc = gm_placement_home(want, index, &full);
+    return rc ? rc : gm_result_write(home, &full, sizeof full);
 }
 
 uint32_t gemma_plan_n_heaps(const gemma_plan *plan) { return plan ? plan->plan->n_lines : 0; }
@@ -113,7 +124,7 @@ int gemma_plan_bill(const gemma_plan *plan, uint32_t index, gemma_bill *bill)
     const gm_bill_line *line = &plan->plan->lines[index];
     gemma_bill full = {
         .size = sizeof full,
-        .device = plan->plan->settings.device,
+        .device = plan->plan->devices.numbers[line->share],
         .heap = line->heap,
         .pool = line->pool,
         .kv_sliding_bytes = line->class_bytes[GEMMA_CLASS_KV_SLIDING],

@@ -34,6 +34,7 @@ uint64_t gm_step_block_layout(const gm_step_limits *l, void *base, gm_step_block
     b.score = take(base, &at, l->max_rows, sizeof *b.score);
     b.logits = take(base, &at, (uint64_t)l->result_rows * l->n_vocab, sizeof *b.logits);
     b.hidden = take(base, &at, (uint64_t)l->result_rows * l->n_embd, sizeof *b.hidden);
+    b.bridge = take(base, &at, (uint64_t)l->bridge_width * l->max_rows, sizeof *b.bridge);
     if (base) *block = b;
     return at;
 }
@@ -181,6 +182,32 @@ static bool in_file(const gm_exec_desc *d, uint32_t w)
     return !has_place && d->limits.file_row_bytes && d->limits.file_row_bytes == gm_row_bytes(s->format, s->n_in);
 }
 
+static int check_kv(const gm_exec_desc *d, uint32_t kv, gemma_error *error)
+{
+    const gm_kv_layer *l = &d->program->kv[kv];
+    int rc = check_span("K of layer", l->layer, &d->kv_k[kv], gm_kv_page_bytes(l), error);
+    return rc ? rc : check_span("V of layer", l->layer, &d->kv_v[kv], gm_kv_page_bytes(l), error);
+}
+
+/* What the op works on has a place; other weights and KV of the program may lie on another device. */
+static int check_operands(const gm_exec_desc *d, const gm_op *op, gemma_error *error)
+{
+    const gm_program *p = d->program;
+    int rc = GEMMA_OK;
+    for (size_t i = 0; i < GM_COUNT(op->w) && !rc; i++) {
+        int32_t w = op->w[i];
+        if (w < 0 || in_file(d, (uint32_t)w)) continue;
+        rc = check_span("weight", (uint32_t)w, &d->weights[w], gm_weight_bytes(&p->weights[w]), error);
+    }
+    if (!rc && op->kv >= 0) rc = check_kv(d, (uint32_t)op->kv, error);
+    bool bridged = op->kind == GM_OP_SEND || op->kind == GM_OP_RECEIVE;
+    uint32_t width = bridged ? p->slots[op->kind == GM_OP_SEND ? op->in[0] : op->out[0]].width : 0;
+    if (!rc && op->offset * bridged + width > d->limits.bridge_width)
+        rc = gm_fail(error, GEMMA_E_INTERNAL, "%u values at %u are beyond the bridge of %u", width, op->offset,
+                     d->limits.bridge_width);
+    return rc;
+}
+
 int gm_exec_create(gm_backend *be, const gm_exec_desc *d, gm_exec **out, gemma_error *error)
 {
     *out = NULL;
@@ -191,15 +218,9 @@ int gm_exec_create(gm_backend *be, const gm_exec_desc *d, gm_exec **out, gemma_e
         return gm_fail(error, GEMMA_E_INTERNAL, "a program for %u rows with a step block for %u", p->max_rows,
                        d->limits.max_rows);
     int rc = check_scratch(be, d, error);
-    for (uint32_t w = 0; !rc && w < p->n_weights; w++) {
-        const gm_weight_shape *s = &p->weights[w];
-        if (in_file(d, w)) continue;
-        rc = check_span("weight", w, &d->weights[w], gm_weight_bytes(s), error);
-    }
-    for (uint32_t i = 0; !rc && i < p->n_kv; i++) {
-        rc = check_span("K of layer", p->kv[i].layer, &d->kv_k[i], gm_kv_page_bytes(&p->kv[i]), error);
-        if (!rc) rc = check_span("V of layer", p->kv[i].layer, &d->kv_v[i], gm_kv_page_bytes(&p->kv[i]), error);
-    }
+    for (uint32_t i = 0; !rc && i < p->n_ops; i++) rc = check_operands(d, &p->ops[i], error);
+    for (uint32_t i = 0; !rc && i < p->n_kv; i++) /* pages are copied of all that lie here */
+        if (d->kv_k[i].buffer || d->kv_v[i].buffer) rc = check_kv(d, i, error);
     return rc ? rc : be->fns->compile(be, d, out, error);
 }
 

@@ -59,17 +59,24 @@ typedef struct gm_step_block {
     float *score;             /* [max_rows] logit of target */
     float *logits;            /* [result_rows][n_vocab] */
     float *hidden;            /* [result_rows][n_embd] */
+    float *bridge;            /* [bridge_width][max_rows] what SEND leaves and RECEIVE finds */
 } gm_step_block;
 
 /* Lengths of a step block's arrays. */
 typedef struct gm_step_limits {
     uint32_t max_rows, n_tables, global_pages, sliding_ring, result_rows, n_vocab, n_embd, max_copies;
     uint32_t file_row_bytes; /* of a table whose rows are read from the file; 0: there is none */
+    uint32_t bridge_width;   /* values of a row that SEND and RECEIVE pass on at once; 0: all is on one device */
 } gm_step_limits;
 /* Bytes of the block and, with base set, its pointers; base is 64-byte aligned. One function, so that the bill and the
  * block cannot disagree. */
 uint64_t gm_step_block_layout(const gm_step_limits *limits, void *base, gm_step_block *block);
 static inline uint64_t gm_file_row_stride(uint64_t row_bytes) { return gm_align_up(row_bytes, 64); }
+/* Where SEND leaves a slot's rows, one behind the other, and RECEIVE finds them. */
+static inline float *gm_bridge_at(const gm_step_block *b, const gm_step_limits *l, uint32_t offset)
+{
+    return b->bridge + (size_t)offset * l->max_rows;
+}
 static inline uint32_t gm_table_stride(const gm_step_limits *l) { return l->global_pages + l->sliding_ring; }
 /* For submit, before anything runs: counts and indices within the limits, tokens ≥ 0. INTERNAL with a sentence. */
 int gm_step_block_check(const gm_step_block *block, const gm_step_limits *limits, gemma_error *error);

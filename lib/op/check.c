@@ -278,12 +278,16 @@ static int check_experts(const check *c)
     return rc;
 }
 
+static int check_send(const check *c) { return need_in(c, 0, REQUIRED, c->op->rows, slot_width(c, c->op->in[0])); }
+
+static int check_receive(const check *c) { return need_out(c, 0, REQUIRED, slot_width(c, c->op->out[0]), -1); }
+
 static int (*const checks[GM_OP_LIMIT])(const check *) = {
     [GM_OP_EMBED] = check_table_rows,    [GM_OP_ROPE] = check_rope,       [GM_OP_NORM] = check_norm,
     [GM_OP_MATMUL] = check_matmul,       [GM_OP_HEADS] = check_heads,     [GM_OP_ATTENTION] = check_attention,
     [GM_OP_NORM_ADD] = check_norm_add,   [GM_OP_ROWS] = check_rows,       [GM_OP_HEAD] = check_head,
     [GM_OP_PLE_ROWS] = check_table_rows, [GM_OP_PLE_MIX] = check_ple_mix, [GM_OP_ROUTER] = check_router,
-    [GM_OP_EXPERTS] = check_experts,
+    [GM_OP_EXPERTS] = check_experts,     [GM_OP_SEND] = check_send,       [GM_OP_RECEIVE] = check_receive,
 };
 
 static int check_op(const check *c)

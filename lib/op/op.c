@@ -6,7 +6,7 @@ static const char *const op_names[GM_OP_LIMIT] = {
     [GM_OP_MATMUL] = "matmul",     [GM_OP_HEADS] = "heads",     [GM_OP_ATTENTION] = "attention",
     [GM_OP_NORM_ADD] = "norm_add", [GM_OP_ROWS] = "rows",       [GM_OP_HEAD] = "head",
     [GM_OP_PLE_ROWS] = "ple_rows", [GM_OP_PLE_MIX] = "ple_mix", [GM_OP_ROUTER] = "router",
-    [GM_OP_EXPERTS] = "experts",
+    [GM_OP_EXPERTS] = "experts",   [GM_OP_SEND] = "send",       [GM_OP_RECEIVE] = "receive",
 };
 
 const char *gm_op_name(uint32_t kind) { return kind < GM_OP_LIMIT && op_names[kind] ? op_names[kind] : "unknown op"; }

@@ -53,6 +53,10 @@ typedef enum gm_op_kind {
     /* out0 = Σ_e weight_e × w1_e (gelu(gate_e in0) × (up_e in0)); in1 = the router's slot. w0 = fused gate|up
      * [n_embd, 2 n_ff, n_expert], or w0 = gate and w2 = up apart; w1 = down [n_ff, n_embd, n_expert]. */
     GM_OP_EXPERTS = 13,
+    /* The step block's bridge, at `offset` values of a row, = in0: a slot's way to the program's part on another device. */
+    GM_OP_SEND = 14,
+    /* out0 = the bridge at `offset`: what another device sent. */
+    GM_OP_RECEIVE = 15,
     GM_OP_LIMIT
 } gm_op_kind;
 
@@ -70,7 +74,7 @@ typedef struct gm_op {
     uint32_t n_weights; /* MATMUL */
     uint32_t width;     /* values of a row: NORM, ROPE, NORM_ADD, PLE_… */
     uint32_t slice;     /* PLE_MIX */
-    uint32_t offset;    /* GELU_MUL: first value of in1 */
+    uint32_t offset; /* GELU_MUL: first value of in1; SEND, RECEIVE: values of a row that lie in front, × max_rows */
     uint32_t n_head, n_kv, head;
     uint32_t window; /* 0: all earlier positions */
     uint32_t v_norm, v_from_k;

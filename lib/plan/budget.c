@@ -25,6 +25,42 @@ uint64_t gm_plan_budget(const gm_backend *backend, uint32_t heap, const gm_setti
     return minus(budget, headroom);
 }
 
+uint64_t gm_line_budget(const gm_plan *plan, const gm_bill_line *line)
+{
+    gm_settings s = plan->settings;
+    if (line->share) s.budget_bytes = 0;
+    return gm_plan_budget(plan->devices.backends[line->share], line->heap, &s);
+}
+
+/* Heaps of one pool draw on the same memory: the host's is the only one that several heaps of several devices share. */
+static void weigh_pool(gm_plan *plan)
+{
+    gm_settings s = plan->settings;
+    const gm_bill_line *first = &plan->lines[0];
+    bool apart = false, given = s.budget_bytes && first->pool == 0;
+    for (uint32_t i = 0; i < plan->n_lines; i++) {
+        const gm_bill_line *line = &plan->lines[i];
+        if (line->pool) continue;
+        plan->pool_bytes += line->total_bytes;
+        apart = apart || plan->devices.backends[line->share] != plan->devices.host;
+    }
+    if (!plan->devices.host || !apart || given) return;
+    s.budget_bytes = 0;
+    plan->pool_budget_bytes = gm_plan_budget(plan->devices.host, 0, &s);
+    if (plan->pool_bytes > plan->pool_budget_bytes) plan->fits = false;
+}
+
+void gm_plan_weigh(gm_plan *plan)
+{
+    plan->fits = true;
+    for (uint32_t i = 0; i < plan->n_lines; i++) {
+        gm_bill_line *line = &plan->lines[i];
+        line->budget_bytes = gm_line_budget(plan, line);
+        if (line->total_bytes > line->budget_bytes) plan->fits = false;
+    }
+    weigh_pool(plan);
+}
+
 /* What the first piece of advice changes, "ctx 2048 and ubatch 128". */
 static void describe_advice(const gm_plan *plan, char *buffer, size_t n)
 {
@@ -37,6 +73,8 @@ static void describe_advice(const gm_plan *plan, char *buffer, size_t n)
         at += gm_text_format(buffer + at, n - at, "%sn_sessions %u", at ? " and " : "", a->n_sessions);
     if (a->ubatch != s->ubatch && a->ctx >= s->ubatch)
         at += gm_text_format(buffer + at, n - at, "%subatch %u", at ? " and " : "", a->ubatch);
+    if (a->split_experts || a->split_layers)
+        at += gm_text_format(buffer + at, n - at, "%sfit split", at ? " and " : "");
     if (a->kv_global != s->kv_type[GM_KV_GLOBAL] || a->kv_sliding != s->kv_type[GM_KV_SLIDING])
         gm_text_format(buffer + at, n - at, "%s%s KV", at ? " and " : "", gm_settings_format(a->kv_global)->name);
 }
@@ -46,7 +84,8 @@ int gm_plan_check(const gm_plan *plan, gemma_error *error)
     char needs[24], may[24], change[128], advice[224] = "";
     if (plan->fits) return GEMMA_OK;
     const gm_bill_line *line = plan->lines;
-    while (line->total_bytes <= line->budget_bytes && line + 1 < plan->lines + plan->n_lines) line++;
+    while (line < plan->lines + plan->n_lines && line->total_bytes <= line->budget_bytes) line++;
+    bool pool = line == plan->lines + plan->n_lines;
     if (plan->n_advice) {
         describe_advice(plan, change, sizeof change);
         gm_text_format(advice, sizeof advice, "; it would fit with %s", change);
@@ -56,8 +95,11 @@ int gm_plan_check(const gm_plan *plan, gemma_error *error)
     char converted[64] = "";
     if (plan->n_converted)
         gm_text_format(converted, sizeof converted, ", with %u weights held as Q8_0", plan->n_converted);
-    const char *split = plan->settings.fit == GEMMA_FIT_SPLIT ? "; there is no second device to split it over" : "";
-    return gm_fail(error, GEMMA_E_NOFIT, "%s: needs %s%s, %s may be used%s%s", line->name,
-                   gm_text_bytes(needs, line->total_bytes), converted, gm_text_bytes(may, line->budget_bytes), split,
-                   advice);
+    const char *split = plan->settings.fit != GEMMA_FIT_SPLIT ? ""
+                        : plan->devices.n > 1                 ? "; no split over two devices fits"
+                                                              : "; there is no second device to split it over";
+    const char *name = pool ? "the heaps that draw on the host's memory together" : line->name;
+    return gm_fail(error, GEMMA_E_NOFIT, "%s: needs %s%s, %s may be used%s%s", name,
+                   gm_text_bytes(needs, pool ? plan->pool_bytes : line->total_bytes), converted,
+                   gm_text_bytes(may, pool ? plan->pool_budget_bytes : line->budget_bytes), split, advice);
 }

@@ -12,14 +12,14 @@ uint64_t gm_plan_read_bytes(const gm_plan *plan, uint32_t w)
     return n_rows * gm_row_bytes(as->format, as->n_in);
 }
 
-void gm_layout_hold(const gm_plan *plan, const gm_program *program)
+void gm_layout_hold(const gm_plan *plan, const gm_program *program, const gm_backend *backend)
 {
     for (uint32_t i = 0; i < program->n_ops; i++) {
         const gm_op *op = &program->ops[i];
         for (uint32_t j = 0; j < GM_COUNT(op->w); j++) {
             gm_weight_shape *s = op->w[j] < 0 ? NULL : &plan->shapes[op->w[j]];
             bool can = s && s->format->type != GM_F32 && s->format->type != GM_Q8_0 && s->n_in % 32 == 0;
-            if (!can || gm_backend_has_kernel(plan->backend, op, j, s)) continue;
+            if (!can || gm_backend_has_kernel(backend, op, j, s)) continue;
             s->format = gm_format_of(GM_Q8_0);
             s->factors = NULL; /* they go into the values */
         }
@@ -35,19 +35,30 @@ static void add_type(char list[TYPES_BYTES], const char *name)
     gm_text_format(list + length, TYPES_BYTES - length, "%s%s", length ? ", " : "", name);
 }
 
+/* The device in whose memory the weight lies; devices.n: it stays in the file. */
+static uint32_t share_in_memory(const gm_plan *plan, uint32_t w)
+{
+    uint32_t i = 0;
+    while (i < plan->devices.n && (!plan->shares[i].weights || plan->shares[i].weights[w].block >= GM_BLOCK_NONE)) i++;
+    return i;
+}
+
 void gm_layout_warn(gm_plan *plan)
 {
     char types[TYPES_BYTES] = "", as[24], in_file[24];
     gemma_device_info device = { .size = sizeof device };
+    const gm_backend *by = NULL; /* the last to hold one */
     for (uint32_t i = 0; i < plan->model->n_weights; i++) {
-        if (!gm_plan_converts(plan, i) || plan->weights[i].block == GM_BLOCK_ROWS) continue;
+        uint32_t share = share_in_memory(plan, i);
+        if (!gm_plan_converts(plan, i) || share == plan->devices.n) continue;
+        by = plan->devices.backends[share];
         plan->n_converted++;
         plan->converted_bytes += gm_plan_held_bytes(plan, i);
         plan->converted_file_bytes += plan->model->weights[i].n_bytes;
         add_type(types, plan->model->shapes[i].format->name);
     }
     if (!plan->n_converted) return;
-    plan->backend->fns->describe(plan->backend, &device);
+    by->fns->describe(by, &device);
     gm_text_format(plan->warning, sizeof plan->warning,
                    "%u weight%s of type %s, for which %s has no kernel, %s held as Q8_0: %s instead of %s",
                    plan->n_converted, plan->n_converted == 1 ? "" : "s", types, device.name,

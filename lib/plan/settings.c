@@ -35,16 +35,21 @@ static int read_type(const char *field, uint32_t given, uint32_t fallback, uint3
     return gm_fail(error, GEMMA_E_ARG, "gemma_plan_options.%s is %u, which is no KV type", field, given);
 }
 
-static int read_probe(const gemma_plan_options *o, gm_settings *s, gemma_error *error)
+/* Probes are a chain; each is for one of the plan's devices. */
+static int read_probes(const gm_devices *devices, const gemma_plan_options *o, gm_settings *s, gemma_error *error)
 {
-    if (!o->probe) return GEMMA_OK;
-    int rc = gm_options_read(&s->probe, sizeof s->probe, o->probe, "gemma_probe", error);
-    if (rc) return rc;
-    if (s->probe.device != o->device)
-        return gm_fail(error, GEMMA_E_ARG, "gemma_plan_options.probe is of device %u, but the plan is for device %u",
-                       s->probe.device, o->device);
-    s->has_probe = s->probe.read_gb_s > 0.0;
-    return GEMMA_OK;
+    enum { CHAIN_MAX = 64 }; /* a chain without end is a mistake */
+    const gemma_probe *next = o->probe;
+    for (uint32_t n = 0; next && n < CHAIN_MAX; n++) {
+        gemma_probe probe;
+        int rc = gm_options_read(&probe, sizeof probe, next, "gemma_probe", error);
+        if (rc) return rc;
+        for (uint32_t i = 0; i < devices->n; i++)
+            if (devices->numbers[i] == probe.device) s->probes[i] = probe;
+        next = probe.next;
+    }
+    return next ? gm_fail(error, GEMMA_E_ARG, "gemma_plan_options.probe: a chain of more than %d", CHAIN_MAX)
+                : GEMMA_OK;
 }
 
 /* Every session's last page counts whole. */
@@ -59,12 +64,12 @@ void gm_settings_limit(gm_settings *s)
     s->min_ctx = gm_min_u32(s->min_ctx, s->ctx);
 }
 
-int gm_settings_read(const gm_model *model, const gm_backend *backend, const gemma_plan_options *options,
+int gm_settings_read(const gm_model *model, const gm_devices *devices, const gemma_plan_options *options,
                      gm_settings *s, gemma_error *error)
 {
     gemma_plan_options none = { .size = sizeof none };
     const gemma_plan_options *o = options ? options : &none;
-    uint32_t ctx_max = gm_min_u32(model->ctx_trained, CTX_MAX), kv = backend->default_kv;
+    uint32_t ctx_max = gm_min_u32(model->ctx_trained, CTX_MAX), kv = devices->backends[0]->default_kv;
     *s = (gm_settings){ .device = o->device,
                         .n_marks = o->n_marks,
                         .fit = o->fit,
@@ -82,7 +87,7 @@ int gm_settings_read(const gm_model *model, const gm_backend *backend, const gem
     if (!rc) rc = read_number("fit", o->fit, GEMMA_FIT_REFUSE, GEMMA_FIT_SPLIT, &s->fit, error);
     if (!rc) rc = read_type("kv_global", o->kv_global, kv, &s->kv_type[GM_KV_GLOBAL], error);
     if (!rc) rc = read_type("kv_sliding", o->kv_sliding, kv, &s->kv_type[GM_KV_SLIDING], error);
-    if (!rc) rc = read_probe(o, s, error);
+    if (!rc) rc = read_probes(devices, o, s, error);
     if (rc) return rc;
     s->kv_tokens = o->kv_tokens ? o->kv_tokens : most_kv_tokens(s);
     gm_settings_limit(s);

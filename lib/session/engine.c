@@ -2,23 +2,6 @@
 
 /* ---- create, destroy, query ---- */
 
-static int compile(gm_engine *e, gm_which which, gemma_error *error)
-{
-    const gm_plan *p = e->plan;
-    gm_exec_desc desc = {
-        .program = p->programs[which],
-        .weights = e->resident->weights,
-        .kv_k = e->resident->kv_k,
-        .kv_v = e->resident->kv_v,
-        .scratch = e->resident->scratch,
-        .slot_offset = p->slot_offset[which],
-        .workspace_offset = p->workspace_offset,
-        .block = &e->block,
-        .limits = p->limits,
-    };
-    return gm_exec_create(e->backend, &desc, &e->execs[which], error);
-}
-
 int gm_engine_create(const gm_plan *plan, gm_resident *resident, gm_engine **out, gemma_error *error)
 {
     *out = NULL;
@@ -29,14 +12,11 @@ int gm_engine_create(const gm_plan *plan, gm_resident *resident, gm_engine **out
     }
     e->mem = plan->mem;
     e->plan = plan;
-    e->backend = plan->backend;
     e->resident = resident;
-    gm_step_block_layout(&plan->limits, (char *)resident->staging->host + plan->staging.offset, &e->block);
-    e->block.n_rows = e->block.n_wanted = e->block.n_copies = 0;
     int rc = gm_mutex_create(e->mem, &e->lock);
     if (!rc) rc = gm_kv_create(e->mem, &plan->kv_shape, &e->kv);
     if (rc) gm_fail(error, rc, "the page tables of %u sessions: %s", plan->kv_shape.n_sessions, gm_error_text(rc));
-    for (int which = 0; !rc && which < GM_PROGRAMS; which++) rc = compile(e, which, error);
+    if (!rc) rc = gm_segments_create(e, error);
     if (rc) {
         gm_engine_destroy(e);
         e = NULL;
@@ -48,7 +28,7 @@ int gm_engine_create(const gm_plan *plan, gm_resident *resident, gm_engine **out
 void gm_engine_destroy(gm_engine *e)
 {
     if (!e) return;
-    for (int which = 0; which < GM_PROGRAMS; which++) gm_exec_destroy(e->backend, e->execs[which]);
+    gm_segments_destroy(e);
     gm_kv_destroy(e->kv);
     gm_mutex_destroy(e->mem, e->lock);
     gm_resident_destroy(e->resident);
@@ -75,7 +55,7 @@ void gm_engine_query(gm_engine *e, gemma_model_status *status)
 
 static void copy_results(const gm_engine *e, gm_step *t)
 {
-    const gm_step_block *b = &e->block;
+    const gm_step_block *b = &e->blocks[e->plan->head_share];
     const gm_step_limits *l = &e->plan->limits;
     if (!t->n_wanted) return;
     memcpy(t->candidates, b->candidates, (size_t)t->n_wanted * GM_RESULTS_MAX * sizeof *t->candidates);
@@ -138,7 +118,7 @@ static bool ask_backend(gm_engine *e, uint64_t timeout_ns)
     gm_error_init(&error);
     e->busy = true;
     gm_mutex_unlock(e->lock);
-    int rc = e->backend->fns->wait(e->running_exec, timeout_ns, &error);
+    int rc = gm_segments_wait(e, timeout_ns, &error);
     gm_mutex_lock(e->lock);
     e->busy = false;
     if (rc != GEMMA_E_TIMEOUT) finish(e, rc, &error);
@@ -199,10 +179,11 @@ int gm_engine_give(gm_engine *e, int rc)
 /* All or none of the step's sessions get their pages. */
 static int prepare(gm_engine *e, gm_step *t)
 {
-    e->block.n_copies = 0;
+    gm_step_block *b = &e->blocks[e->first_share];
+    b->n_copies = 0;
     for (uint32_t i = 0; i < t->n_parts; i++) {
         const part *p = &t->parts[i];
-        int rc = gm_kv_prepare(p->session->seq, p->n_rows, e->block.copies, &e->block.n_copies);
+        int rc = gm_kv_prepare(p->session->seq, p->n_rows, b->copies, &b->n_copies);
         if (!rc) continue;
         drop(t, i);
         return gm_fail(&t->error, rc, "%u rows from position %u: %s (free pages: %u global, %u sliding)", p->n_rows,
@@ -241,28 +222,39 @@ static int read_file_row(const gm_engine *e, uint32_t i, int32_t token, uint8_t 
 }
 
 /* The rows of the table that stays in the file, one per token. */
-static int read_file_rows(gm_engine *e, gm_step *t)
+static int read_file_rows(gm_engine *e, gm_step *t, uint32_t share)
 {
-    const gm_plan *p = e->plan;
-    uint64_t n_bytes = p->limits.file_row_bytes;
+    const gm_share *s = &e->plan->shares[share];
+    uint64_t n_bytes = s->limits.file_row_bytes;
     int rc = GEMMA_OK;
-    for (uint32_t i = 0; n_bytes && i < p->model->n_weights; i++) {
-        if (p->weights[i].block != GM_BLOCK_ROWS) continue;
+    for (uint32_t i = 0; n_bytes && i < e->plan->model->n_weights; i++) {
+        if (s->weights[i].block != GM_BLOCK_ROWS) continue;
+        uint8_t *rows = e->blocks[share].file_rows;
         for (uint32_t r = 0; !rc && r < t->n_rows; r++)
-            rc = read_file_row(e, i, t->rows[r].token, e->block.file_rows + r * gm_file_row_stride(n_bytes), &t->error);
+            rc = read_file_row(e, i, t->rows[r].token, rows + r * gm_file_row_stride(n_bytes), &t->error);
     }
     return rc;
 }
 
-static void fill_block(gm_engine *e, const gm_step *t)
+static void fill_tables(gm_engine *e, const gm_step *t)
 {
-    gm_step_block *b = &e->block;
     uint32_t stride = gm_table_stride(&e->plan->limits);
     for (uint32_t i = 0; i < t->n_parts; i++) {
         gm_kv_seq *seq = t->parts[i].session->seq;
-        gm_kv_sync(seq, b->tables + (size_t)gm_kv_seq_table(seq) * stride);
-        t->parts[i].n_filled = 0;
+        size_t at = (size_t)gm_kv_seq_table(seq) * stride;
+        const uint32_t *line = e->blocks[e->first_share].tables + at;
+        gm_kv_sync(seq, e->blocks[e->first_share].tables + at);
+        for (uint32_t s = e->first_share + 1; s < e->plan->devices.n; s++)
+            if (gm_share_used(&e->plan->shares[s])) memcpy(e->blocks[s].tables + at, line, stride * sizeof *line);
     }
+}
+
+static void fill_block(gm_engine *e, const gm_step *t, gm_step_block *b)
+{
+    const gm_step_block *first = &e->blocks[e->first_share];
+    for (uint32_t i = 0; i < t->n_parts; i++) t->parts[i].n_filled = 0;
+    if (b != first) memcpy(b->copies, first->copies, first->n_copies * sizeof *b->copies);
+    b->n_copies = first->n_copies;
     b->n_rows = t->n_rows;
     b->n_wanted = t->n_wanted;
     for (uint32_t r = 0; r < t->n_rows; r++) {
@@ -297,19 +289,21 @@ int gm_engine_start(gm_engine *e, gm_step *t, const gemma_cancel *cancel)
     if (t->state == STEP_RUNNING) return gm_fail(&t->error, GEMMA_E_STATE, "the step is running");
     await_idle(e);
     int rc = check_start(e, t);
-    if (!rc) rc = read_file_rows(e, t);
+    for (uint32_t s = 0; !rc && s < e->plan->devices.n; s++)
+        if (gm_share_used(&e->plan->shares[s])) rc = read_file_rows(e, t, s);
     if (!rc) rc = prepare(e, t);
     if (rc) return rc;
-    fill_block(e, t);
+    fill_tables(e, t);
+    for (uint32_t s = 0; s < e->plan->devices.n; s++)
+        if (gm_share_used(&e->plan->shares[s])) fill_block(e, t, &e->blocks[s]);
     t->state = STEP_RUNNING;
     e->running = t;
-    e->running_exec = e->execs[t->n_wanted == t->n_rows ? GM_PROGRAM_FULL : GM_PROGRAM_CUT];
     e->started_ns = gm_now_ns();
     e->busy = true;
     gm_mutex_unlock(e->lock);
     gemma_error error;
     gm_error_init(&error);
-    rc = e->backend->fns->submit(e->running_exec, cancel, &error);
+    rc = gm_segments_start(e, t->n_wanted == t->n_rows ? GM_PROGRAM_FULL : GM_PROGRAM_CUT, cancel, &error);
     gm_mutex_lock(e->lock);
     e->busy = false;
     if (rc) finish(e, rc, &error); /* wait will say so */

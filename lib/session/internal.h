@@ -15,16 +15,20 @@
 struct gm_engine {
     gm_mem *mem;
     const gm_plan *plan;
-    gm_backend *backend;
     gm_resident *resident;
-    gm_exec *execs[GM_PROGRAMS];
-    gm_step_block block;
+    gm_exec **execs[GM_PROGRAMS]; /* [n_segments] of the plan's cuts */
+    gm_step_block *blocks;        /* [devices.n] of the plan; those of devices that it uses */
+    uint32_t first_share;         /* the first of these */
     gm_kv *kv;
     gm_mutex *lock;
-    gm_step *running;      /* submitted, not finished; NULL: none */
-    gm_exec *running_exec; /* what it runs */
-    bool busy;             /* a thread is in a call of the backend */
-    bool lost;             /* for good */
+    gm_step *running; /* submitted, not finished; NULL: none */
+    /* of the running step, for segments.c */
+    gm_which which;
+    uint32_t segment;
+    const gemma_cancel *cancel;
+    bool cancelled;
+    bool busy; /* a thread is in a call of the backend */
+    bool lost; /* for good */
     uint64_t started_ns;
     gemma_model_status status; /* counters */
 };
@@ -92,6 +96,15 @@ bool gm_engine_await(gm_engine *e, const gm_step *t, uint64_t timeout_ns);
  * what became of it. The lock is not held around these two. LOST: not taken. */
 int gm_engine_take(gm_engine *e, gemma_error *error);
 int gm_engine_give(gm_engine *e, int rc); /* returns rc */
+
+/* ---- segments.c: what is under way belongs to the thread that has set `busy` ---- */
+/* Step blocks and compiled segments. After a failure what there is must be destroyed. */
+int gm_segments_create(gm_engine *e, gemma_error *error);
+void gm_segments_destroy(gm_engine *e);
+/* Submits the program's first segment; the step blocks are filled. */
+int gm_segments_start(gm_engine *e, gm_which which, const gemma_cancel *cancel, gemma_error *error);
+/* Waits for segments and submits the next ones. OK: the last has ended; TIMEOUT, CANCELLED, LOST as a backend's wait. */
+int gm_segments_wait(gm_engine *e, uint64_t timeout_ns, gemma_error *error);
 
 /* ---- step.c ---- */
 uint64_t gm_step_bytes(const gm_plan *plan, const step_sizes *sizes);

@@ -45,7 +45,8 @@ void gm_save_pieces(const gm_session *s, uint32_t kv, uint32_t index, save_piece
 {
     const gm_kv_layer *l = &gm_save_program(s)->kv[kv];
     uint64_t n_bytes = gm_kv_page_bytes(l), page = gm_kv_page(s->seq, l->kind, index);
-    const gm_span *spans[2] = { &s->engine->resident->kv_k[kv], &s->engine->resident->kv_v[kv] };
+    const gm_resident_share *share = &s->engine->resident->shares[s->engine->plan->kv_share[kv]];
+    const gm_span *spans[2] = { &share->kv_k[kv], &share->kv_v[kv] };
     for (int i = 0; i < 2; i++)
         piece[i] = (save_piece){ .span = spans[i], .offset = spans[i]->offset + page * n_bytes, .n_bytes = n_bytes };
 }

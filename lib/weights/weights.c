@@ -35,7 +35,7 @@ static int check_budgets(const load *l)
     int rc = gm_plan_check(p, l->error);
     for (uint32_t i = 0; i < p->n_lines && !rc; i++) {
         const gm_bill_line *line = &p->lines[i];
-        uint64_t budget = gm_plan_budget(p->backend, line->heap, &p->settings);
+        uint64_t budget = gm_line_budget(p, line);
         if (line->total_bytes > budget)
             rc = gm_fail(l->error, GEMMA_E_STALE, "%s: the plan needs %s, but only %s may be used by now", line->name,
                          gm_text_bytes(needs, line->total_bytes), gm_text_bytes(may, budget));
@@ -49,24 +49,27 @@ static int create_buffers(load *l)
     gm_resident *r = l->r;
     for (uint32_t i = 0; i < p->n_blocks; i++) {
         const gm_block *b = &p->blocks[i];
-        int rc = gm_buffer_create(p->backend, b->heap, b->n_bytes, b->tag, &r->buffers[i], l->error);
+        int rc = gm_buffer_create(p->devices.backends[b->share], b->heap, b->n_bytes, b->tag, &r->buffers[i], l->error);
         if (rc) return rc;
         r->allocated_bytes += b->n_bytes;
         if (is_raised(l)) return cancelled(l);
     }
-    r->scratch = r->buffers[p->scratch.block];
-    r->staging = r->buffers[p->staging.block];
-    if (p->transfer.block == GM_BLOCK_NONE) return GEMMA_OK;
-    r->transfer = r->buffers[p->transfer.block];
-    for (uint32_t i = 0; i < p->n_blocks; i++) r->buffers[i]->via = r->transfer;
+    for (uint32_t i = 0; i < r->n_shares; i++) {
+        const gm_share *share = &p->shares[i];
+        if (!gm_share_used(share)) continue;
+        r->shares[i].scratch = r->buffers[share->scratch.block];
+        r->shares[i].staging = r->buffers[share->staging.block];
+        if (share->transfer.block != GM_BLOCK_NONE) r->shares[i].transfer = r->buffers[share->transfer.block];
+    }
+    for (uint32_t i = 0; i < p->n_blocks; i++) r->buffers[i]->via = r->shares[p->blocks[i].share].transfer;
     return GEMMA_OK;
 }
 
 /* Where the bytes of a piece are put together: in the buffer, or in the staging on the way to it. */
-static char *piece_of(const load *l, const gm_buffer *b, uint64_t offset, uint64_t *most)
+static char *piece_of(const gm_buffer *b, uint64_t offset, uint64_t *most)
 {
-    *most = b->host ? PIECE : gm_min_u64(PIECE, l->r->transfer->n_bytes);
-    return b->host ? (char *)b->host + offset : l->r->transfer->host;
+    *most = b->host ? PIECE : gm_min_u64(PIECE, b->via->n_bytes);
+    return b->host ? (char *)b->host + offset : b->via->host;
 }
 
 static int clear(load *l, gm_buffer *b)
@@ -74,7 +77,7 @@ static int clear(load *l, gm_buffer *b)
     uint64_t most;
     int rc = GEMMA_OK;
     for (uint64_t at = 0, n; at < b->n_bytes && !rc; at += n) {
-        char *piece = piece_of(l, b, at, &most);
+        char *piece = piece_of(b, at, &most);
         n = gm_min_u64(most, b->n_bytes - at);
         if (b->host || at == 0) memset(piece, 0, (size_t)n);
         if (!b->host) rc = gm_buffer_write(b, at, piece, n, l->error);
@@ -111,7 +114,7 @@ static int move(load *l, const gm_weight *w, gm_buffer *b, uint64_t offset)
     uint64_t most;
     int rc = GEMMA_OK;
     for (uint64_t at = 0, n; at < w->n_bytes && !rc; at += n) {
-        char *piece = piece_of(l, b, offset + at, &most);
+        char *piece = piece_of(b, offset + at, &most);
         n = gm_min_u64(most, w->n_bytes - at);
         rc = fetch(l, w, at, piece, n);
         if (!rc && !b->host) rc = gm_buffer_write(b, offset + at, piece, n, l->error);
@@ -149,7 +152,7 @@ static int convert(load *l, uint32_t i, gm_buffer *b, uint64_t offset)
     uint64_t n_values = n_matrix * l->plan->shapes[i].n_matrix, fit = ROOM / in_file->block_bytes * in_file->block;
     int rc = GEMMA_OK;
     for (uint64_t at = 0, n; at < n_values && !rc; at += n) {
-        char *piece = piece_of(l, b, offset + gm_row_bytes(q8_0, at), &most);
+        char *piece = piece_of(b, offset + gm_row_bytes(q8_0, at), &most);
         n = gm_min_u64(fit, most / q8_0->block_bytes * q8_0->block) / UNIT * UNIT;
         n = gm_min_u64(n, n_matrix - at % n_matrix);
         rc = fetch(l, w, gm_row_bytes(in_file, at), l->room, gm_row_bytes(in_file, n));
@@ -166,26 +169,31 @@ static int convert(load *l, uint32_t i, gm_buffer *b, uint64_t offset)
     return rc;
 }
 
+static int place_weight(load *l, uint32_t i, const gm_place *place, gm_span *span)
+{
+    const gm_weight *w = &l->plan->model->weights[i];
+    if (place->block == GM_BLOCK_ROWS) return advance(l, w->n_bytes);
+    if (place->block == GM_BLOCK_FILE) {
+        const char *mapped = gm_gguf_mapped(l->gguf, w->tensor);
+        *span = (gm_span){ .mapped = mapped + place->offset };
+        int rc = check_finite(l, w, 0, mapped + place->offset, w->n_bytes);
+        return rc ? rc : advance(l, w->n_bytes);
+    }
+    *span = (gm_span){ .buffer = l->r->buffers[place->block], .offset = place->offset };
+    if (gm_plan_converts(l->plan, i)) return convert(l, i, span->buffer, place->offset);
+    return move(l, w, span->buffer, place->offset);
+}
+
 static int place_weights(load *l)
 {
     const gm_plan *p = l->plan;
     int rc = GEMMA_OK;
-    for (uint32_t i = 0; i < p->model->n_weights && !rc; i++) {
-        const gm_weight *w = &p->model->weights[i];
-        const gm_place *place = &p->weights[i];
-        if (place->block == GM_BLOCK_ROWS) {
-            rc = advance(l, w->n_bytes);
-        } else if (place->block == GM_BLOCK_FILE) {
-            const char *mapped = gm_gguf_mapped(l->gguf, w->tensor);
-            l->r->weights[i] = (gm_span){ .mapped = mapped + place->offset };
-            rc = check_finite(l, w, 0, mapped + place->offset, w->n_bytes);
-            if (!rc) rc = advance(l, w->n_bytes);
-        } else {
-            gm_buffer *b = l->r->buffers[place->block];
-            l->r->weights[i] = (gm_span){ .buffer = b, .offset = place->offset };
-            rc = gm_plan_converts(p, i) ? convert(l, i, b, place->offset) : move(l, w, b, place->offset);
+    for (uint32_t i = 0; i < p->model->n_weights && !rc; i++)
+        for (uint32_t s = 0; s < l->r->n_shares && !rc; s++) {
+            const gm_place *places = p->shares[s].weights;
+            if (places && places[i].block != GM_BLOCK_NONE)
+                rc = place_weight(l, i, &places[i], &l->r->shares[s].weights[i]);
         }
-    }
     return rc;
 }
 
@@ -197,10 +205,27 @@ static int place_kv(load *l)
     for (uint32_t i = 0; i < p->n_blocks && !rc; i++)
         if (p->blocks[i].tag == GEMMA_TAG_KV) rc = clear(l, r->buffers[i]);
     for (uint32_t i = 0; i < p->model->n_kv; i++) {
-        r->kv_k[i] = (gm_span){ .buffer = r->buffers[p->kv_k[i].block], .offset = p->kv_k[i].offset };
-        r->kv_v[i] = (gm_span){ .buffer = r->buffers[p->kv_v[i].block], .offset = p->kv_v[i].offset };
+        gm_resident_share *share = &r->shares[p->kv_share[i]];
+        share->kv_k[i] = (gm_span){ .buffer = r->buffers[p->kv_k[i].block], .offset = p->kv_k[i].offset };
+        share->kv_v[i] = (gm_span){ .buffer = r->buffers[p->kv_v[i].block], .offset = p->kv_v[i].offset };
     }
     return rc;
+}
+
+/* The tables of a device that the plan uses. */
+static int prepare_share(load *l, uint32_t share)
+{
+    const gm_model *m = l->plan->model;
+    gm_mem *mem = l->plan->mem;
+    gm_resident_share *s = &l->r->shares[share];
+    s->weights = gm_new_array(mem, m->n_weights, sizeof *s->weights, GEMMA_TAG_OBJECT);
+    s->kv_k = gm_new_array(mem, m->n_kv, sizeof *s->kv_k, GEMMA_TAG_OBJECT);
+    s->kv_v = gm_new_array(mem, m->n_kv, sizeof *s->kv_v, GEMMA_TAG_OBJECT);
+    if (!s->weights || !s->kv_k || !s->kv_v)
+        return gm_fail_nomem(l->error, "a loaded model's tables", m->n_weights * sizeof *s->weights);
+    for (uint32_t i = 0; i < m->n_weights; i++)
+        if (l->plan->shares[share].weights[i].block != GM_BLOCK_NONE) l->total_bytes += m->weights[i].n_bytes;
+    return GEMMA_OK;
 }
 
 static int prepare(load *l)
@@ -209,17 +234,17 @@ static int prepare(load *l)
     gm_resident *r = l->r = gm_new(p->mem, sizeof *r, GEMMA_TAG_OBJECT);
     if (!r) return gm_fail_nomem(l->error, "a loaded model", sizeof *r);
     r->mem = p->mem;
-    r->backend = p->backend;
     r->gguf = l->gguf;
     r->n_blocks = p->n_blocks;
     r->buffers = gm_new_array(p->mem, p->n_blocks, sizeof(gm_buffer *), GEMMA_TAG_OBJECT);
-    r->weights = gm_new_array(p->mem, p->model->n_weights, sizeof *r->weights, GEMMA_TAG_OBJECT);
-    r->kv_k = gm_new_array(p->mem, p->model->n_kv, sizeof *r->kv_k, GEMMA_TAG_OBJECT);
-    r->kv_v = gm_new_array(p->mem, p->model->n_kv, sizeof *r->kv_v, GEMMA_TAG_OBJECT);
-    if (!r->buffers || !r->weights || !r->kv_k || !r->kv_v)
-        return gm_fail_nomem(l->error, "a loaded model's tables", p->model->n_weights * sizeof *r->weights);
-    for (uint32_t i = 0; i < p->model->n_weights; i++) l->total_bytes += p->model->weights[i].n_bytes;
-    if (!p->n_converted) return GEMMA_OK;
+    r->shares = gm_new_array(p->mem, p->devices.n, sizeof *r->shares, GEMMA_TAG_OBJECT);
+    if (!r->buffers || !r->shares)
+        return gm_fail_nomem(l->error, "a loaded model's blocks", p->n_blocks * sizeof(gm_buffer *));
+    r->n_shares = p->devices.n;
+    int rc = GEMMA_OK;
+    for (uint32_t i = 0; i < r->n_shares && !rc; i++)
+        if (gm_share_used(&p->shares[i])) rc = prepare_share(l, i);
+    if (rc || !p->n_converted) return rc;
     gm_log(p->mem, GEMMA_LOG_WARN, "%s", p->warning);
     l->room = gm_new(p->mem, ROOM, GEMMA_TAG_OBJECT);
     return l->room ? GEMMA_OK : gm_fail_nomem(l->error, "the room to turn weights into Q8_0", ROOM);
@@ -257,8 +282,11 @@ void gm_resident_destroy(gm_resident *r)
     if (!r) return;
     for (uint32_t i = 0; r->buffers && i < r->n_blocks; i++) gm_buffer_destroy(r->buffers[i]);
     gm_delete(r->mem, r->buffers);
-    gm_delete(r->mem, r->weights);
-    gm_delete(r->mem, r->kv_k);
-    gm_delete(r->mem, r->kv_v);
+    for (uint32_t i = 0; i < r->n_shares; i++) {
+        gm_delete(r->mem, r->shares[i].weights);
+        gm_delete(r->mem, r->shares[i].kv_k);
+        gm_delete(r->mem, r->shares[i].kv_v);
+    }
+    gm_delete(r->mem, r->shares);
     gm_delete(r->mem, r);
 }

@@ -4,16 +4,21 @@
 
 #include "plan/plan.h"
 
+/* What a device works on; all NULL where the plan does not use it. */
+typedef struct gm_resident_share {
+    gm_span *weights;                        /* [n_weights] */
+    gm_span *kv_k, *kv_v;                    /* [n_kv]; without a place: on another device */
+    gm_buffer *scratch, *staging, *transfer; /* among buffers; transfer NULL: the CPU sees them all */
+} gm_resident_share;
+
 typedef struct gm_resident {
     gm_mem *mem;
-    gm_backend *backend;
     const gm_gguf *gguf; /* for rows that are read with every step */
     gm_buffer **buffers; /* [n_blocks] of the plan */
     uint32_t n_blocks;
-    gm_span *weights;                        /* [n_weights] */
-    gm_span *kv_k, *kv_v;                    /* [n_kv] */
-    gm_buffer *scratch, *staging, *transfer; /* among buffers; transfer NULL: the CPU sees them all */
-    uint64_t allocated_bytes;                /* = the plan's total */
+    gm_resident_share *shares; /* [n_shares] of the plan's devices */
+    uint32_t n_shares;
+    uint64_t allocated_bytes; /* = the plan's total */
     uint64_t read_bytes;
     double seconds;
 } gm_resident;

@@ -50,13 +50,14 @@ FIELD(gemma_heap_info, used_bytes, 24, 8);
 FIELD(gemma_heap_info, gb_s, 32, 8);
 FIELD(gemma_heap_info, name, 40, 32);
 
-SIZE(gemma_probe, 40);
+SIZE(gemma_probe, 48);
 FIELD(gemma_probe, size, 0, 4);
 FIELD(gemma_probe, device, 4, 4);
 FIELD(gemma_probe, read_gb_s, 8, 8);
 FIELD(gemma_probe, compute_gflops, 16, 8);
 FIELD(gemma_probe, op_us, 24, 8);
 FIELD(gemma_probe, submit_us, 32, 8);
+FIELD(gemma_probe, next, 40, 8);
 
 SIZE(gemma_file_options, 40);
 FIELD(gemma_file_options, size, 0, 4);
@@ -82,13 +83,22 @@ FIELD(gemma_file_info, n_parameters, 192, 8);
 FIELD(gemma_file_info, tensor_bytes, 200, 8);
 FIELD(gemma_file_info, file_bytes, 208, 8);
 
-SIZE(gemma_placement, 32);
+SIZE(gemma_placement, 40);
 FIELD(gemma_placement, size, 0, 4);
 FIELD(gemma_placement, bytes_class, 4, 4);
 FIELD(gemma_placement, layer, 8, 4);
 FIELD(gemma_placement, n_candidates, 12, 4);
 FIELD(gemma_placement, n_bytes, 16, 8);
 FIELD(gemma_placement, read_per_token, 24, 8);
+FIELD(gemma_placement, candidates, 32, 8);
+
+SIZE(gemma_home, 32);
+FIELD(gemma_home, size, 0, 4);
+FIELD(gemma_home, kind, 4, 4);
+FIELD(gemma_home, device, 8, 4);
+FIELD(gemma_home, heap, 12, 4);
+FIELD(gemma_home, free_bytes, 16, 8);
+FIELD(gemma_home, gb_s, 24, 8);
 
 SIZE(gemma_plan_options, 96);
 FIELD(gemma_plan_options, size, 0, 4);
@@ -160,7 +170,7 @@ FIELD(gemma_prediction, decode_tok_s, 24, 8);
 FIELD(gemma_prediction, decode_full_tok_s, 32, 8);
 FIELD(gemma_prediction, prefill_tok_s, 40, 8);
 
-SIZE(gemma_advice, 40);
+SIZE(gemma_advice, 72);
 FIELD(gemma_advice, size, 0, 4);
 FIELD(gemma_advice, ctx, 4, 4);
 FIELD(gemma_advice, kv_global, 8, 4);
@@ -169,6 +179,12 @@ FIELD(gemma_advice, n_sessions, 16, 4);
 FIELD(gemma_advice, ubatch, 20, 4);
 FIELD(gemma_advice, total_bytes, 24, 8);
 FIELD(gemma_advice, budget_bytes, 32, 8);
+FIELD(gemma_advice, fit, 40, 4);
+FIELD(gemma_advice, second_device, 44, 4);
+FIELD(gemma_advice, split_layers, 48, 4);
+FIELD(gemma_advice, split_experts, 52, 4);
+FIELD(gemma_advice, decode_tok_s, 56, 8);
+FIELD(gemma_advice, decode_full_tok_s, 64, 8);
 
 SIZE(gemma_load_options, 32);
 FIELD(gemma_load_options, size, 0, 4);

@@ -216,8 +216,9 @@ static void plan_options(void **state)
     }
     gemma_probe probe = { .size = sizeof probe, .device = 1, .read_gb_s = 10 };
     gemma_plan_options o = { .size = sizeof o, .probe = &probe };
+    probe.next = &probe;
     gemma_plan *plan;
-    expect(gemma_plan_create(w.file, &o, &plan, &w.error), GEMMA_E_ARG, w.error.message, "probe");
+    expect(gemma_plan_create(w.file, &o, &plan, &w.error), GEMMA_E_ARG, w.error.message, "chain");
     world_close(&w);
 }
 

@@ -17,7 +17,8 @@ function(gm_api_test source)
   set_tests_properties(${folder}.${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600)
 endfunction()
 
-foreach(name IN ITEMS rows memory bad_input nulls threads generation chat gemma bad_values rows_gemma4 save convert)
+foreach(name IN ITEMS rows memory bad_input nulls threads generation chat gemma bad_values rows_gemma4 save convert
+        split)
   if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/api/${name}.c)
     gm_api_test(api/${name})
   endif()
@@ -32,12 +33,9 @@ endif()
 # What the thread sanitizer runs.
 set_tests_properties(api.threads PROPERTIES LABELS threads)
 if(gm_vulkan_built AND GEMMA_VULKAN_DRIVERS)
-  add_test(NAME vulkan.lavapipe.save COMMAND test_api_save vulkan WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
-  set_tests_properties(vulkan.lavapipe.save PROPERTIES TIMEOUT 1800
-                       ENVIRONMENT VK_DRIVER_FILES=${GEMMA_VULKAN_DRIVERS}/lavapipe.json)
-endif()
-if(gm_vulkan_built AND GEMMA_VULKAN_DRIVERS)
-  add_test(NAME vulkan.lavapipe.convert COMMAND test_api_convert vulkan WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
-  set_tests_properties(vulkan.lavapipe.convert PROPERTIES TIMEOUT 1800
-                       ENVIRONMENT VK_DRIVER_FILES=${GEMMA_VULKAN_DRIVERS}/lavapipe.json)
+  foreach(name IN ITEMS save convert split)
+    add_test(NAME vulkan.lavapipe.${name} COMMAND test_api_${name} vulkan WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
+    set_tests_properties(vulkan.lavapipe.${name} PROPERTIES TIMEOUT 1800
+                         ENVIRONMENT VK_DRIVER_FILES=${GEMMA_VULKAN_DRIVERS}/lavapipe.json)
+  endforeach()
 endif()

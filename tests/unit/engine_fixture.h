@@ -22,6 +22,9 @@ typedef struct fixture {
     gm_kv_layer kv[2];
     gm_program programs[GM_PROGRAMS];
     gm_op op;
+    gm_share share;
+    gm_segment segment;
+    uint8_t kv_share[2];
     gm_plan plan;
     gm_engine *engine;
 } fixture;
@@ -44,17 +47,22 @@ static inline void fixture_plan(fixture *f, gm_kv_shape shape)
     fault_host_init(&host);
     gm_mem_init(&f->mem, &host);
     assert_int_equal(gm_dummy_create(&f->mem, NULL, &f->dummy, NULL), GEMMA_OK);
-    f->op = (gm_op){ .kind = GM_OP_HEAD, .rows = GM_ROWS_WANTED, .n_vocab = FIX_VOCAB };
+    f->op = (gm_op){ .kind = GM_OP_HEAD, .rows = GM_ROWS_WANTED, .n_vocab = FIX_VOCAB, .kv = -1 };
+    for (size_t i = 0; i < GM_COUNT(f->op.w); i++) f->op.w[i] = -1;
+    f->segment = (gm_segment){ .n_ops = 1 };
     for (uint32_t i = 0; i < 2; i++) {
         f->kv[i] = (gm_kv_layer){ .kind = i, .layer = i, .n_kv = 1, .head = FIX_HEAD, .format = gm_format_of(GM_F32) };
         f->programs[i] = (gm_program){ .mem = &f->mem, .ops = &f->op, .n_ops = 1, .max_rows = shape.ubatch };
         f->programs[i].cut = i == GM_PROGRAM_CUT;
         f->programs[i].kv = f->kv;
         f->programs[i].n_kv = 2;
-        f->plan.programs[i] = &f->programs[i];
+        f->plan.programs[i] = f->share.programs[i] = &f->programs[i];
+        f->plan.cuts[i] = (gm_cuts){ .segments = &f->segment, .n_segments = 1 };
     }
     f->plan.mem = &f->mem;
-    f->plan.backend = f->dummy;
+    f->plan.devices = (gm_devices){ .backends = { f->dummy }, .n = 1 };
+    f->plan.shares = &f->share;
+    f->plan.kv_share = f->kv_share;
     f->plan.kv_shape = shape;
     f->plan.limits = (gm_step_limits){ .max_rows = shape.ubatch,
                                        .n_tables = shape.n_sessions,
@@ -64,6 +72,8 @@ static inline void fixture_plan(fixture *f, gm_kv_shape shape)
                                        .n_vocab = FIX_VOCAB,
                                        .n_embd = FIX_EMBD,
                                        .max_copies = 2 * shape.n_sessions };
+    f->share.backend = f->dummy;
+    f->share.limits = f->plan.limits;
 }
 
 /* lib/weights is not linked: this is all that the engine needs of it. */
@@ -73,19 +83,20 @@ static inline int fixture_resident(fixture *f, gm_resident **out)
     gm_resident *r = gm_new(&f->mem, sizeof *r, GEMMA_TAG_OBJECT);
     if (!r) return GEMMA_E_NOMEM;
     r->mem = &f->mem;
-    r->backend = f->dummy;
     r->n_blocks = 3;
+    r->n_shares = 1;
     r->buffers = gm_new_array(&f->mem, r->n_blocks, sizeof *r->buffers, GEMMA_TAG_OBJECT);
-    r->kv_k = gm_new_array(&f->mem, 2, sizeof *r->kv_k, GEMMA_TAG_OBJECT);
-    r->kv_v = gm_new_array(&f->mem, 2, sizeof *r->kv_v, GEMMA_TAG_OBJECT);
-    int rc = r->buffers && r->kv_k && r->kv_v ? GEMMA_OK : GEMMA_E_NOMEM;
+    gm_resident_share *share = r->shares = gm_new(&f->mem, sizeof *r->shares, GEMMA_TAG_OBJECT);
+    if (share) share->kv_k = gm_new_array(&f->mem, 4, sizeof *share->kv_k, GEMMA_TAG_OBJECT);
+    if (share && share->kv_k) share->kv_v = share->kv_k + 2;
+    int rc = r->buffers && share && share->kv_k ? GEMMA_OK : GEMMA_E_NOMEM;
     for (uint32_t i = 0; !rc && i < 2; i++) {
         uint64_t half = gm_kv_page_bytes(&f->kv[i]) * (i ? p->kv_shape.n_sliding : p->kv_shape.n_global);
         rc = gm_buffer_create(f->dummy, 0, 2 * half, GEMMA_TAG_KV, &r->buffers[i], NULL);
         if (rc) break;
         memset(r->buffers[i]->host, 0xff, 2 * half);
-        r->kv_k[i] = (gm_span){ .buffer = r->buffers[i] };
-        r->kv_v[i] = (gm_span){ .buffer = r->buffers[i], .offset = half };
+        share->kv_k[i] = (gm_span){ .buffer = r->buffers[i] };
+        share->kv_v[i] = (gm_span){ .buffer = r->buffers[i], .offset = half };
     }
     uint64_t n_bytes = gm_step_block_layout(&p->limits, NULL, NULL);
     if (!rc) rc = gm_buffer_create(f->dummy, 0, n_bytes, GEMMA_TAG_STAGING, &r->buffers[2], NULL);
@@ -93,7 +104,7 @@ static inline int fixture_resident(fixture *f, gm_resident **out)
         gm_resident_destroy(r);
         return rc;
     }
-    r->staging = r->buffers[2];
+    share->staging = r->buffers[2];
     for (uint32_t i = 0; i < 3; i++) r->allocated_bytes += r->buffers[i]->n_bytes;
     *out = r;
     return GEMMA_OK;
@@ -104,8 +115,8 @@ void gm_resident_destroy(gm_resident *r)
     if (!r) return;
     for (uint32_t i = 0; r->buffers && i < r->n_blocks; i++) gm_buffer_destroy(r->buffers[i]);
     gm_delete(r->mem, r->buffers);
-    gm_delete(r->mem, r->kv_k);
-    gm_delete(r->mem, r->kv_v);
+    if (r->shares) gm_delete(r->mem, r->shares->kv_k);
+    gm_delete(r->mem, r->shares);
     gm_delete(r->mem, r);
 }
 

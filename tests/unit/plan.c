@@ -24,7 +24,8 @@ static void test_defaults(void **state)
     assert_int_equal(s.kv_type[0], GEMMA_TYPE_F16);
     assert_int_equal(s.kv_type[1], GEMMA_TYPE_F16);
     assert_int_equal(s.fit, GEMMA_FIT_REFUSE);
-    assert_false(s.mapped || s.has_probe);
+    assert_false(s.mapped);
+    assert_true(s.probes[0].read_gb_s == 0);
     s = settings_of(&f, &(gemma_plan_options){ .size = sizeof(gemma_plan_options), .ctx = 100, .n_sessions = 3 });
     assert_int_equal(s.ubatch, 100);
     assert_int_equal(s.kv_tokens, 384); /* whole pages for each session */
@@ -36,7 +37,8 @@ static void check_refused(fixture *f, gemma_plan_options o, const char *says)
 {
     gm_settings s;
     o.size = sizeof o;
-    int rc = gm_settings_read(f->m, f->be, &o, &s, &f->error);
+    const gm_devices devices = devices_of(f);
+    int rc = gm_settings_read(f->m, &devices, &o, &s, &f->error);
     if (rc != GEMMA_E_ARG || !strstr(f->error.message, says)) fail_msg("%d: %s, not %s", rc, f->error.message, says);
 }
 
@@ -45,7 +47,6 @@ static void test_bad_settings(void **state)
     (void)state;
     fixture f;
     set_up_family(&f, 3);
-    gemma_probe other = { .size = sizeof other, .device = 1, .read_gb_s = 10 };
     check_refused(&f, (gemma_plan_options){ .ctx = 513 }, "ctx is 513; at most 512");
     check_refused(&f, (gemma_plan_options){ .n_sessions = 1025 }, "n_sessions is 1025");
     check_refused(&f, (gemma_plan_options){ .n_marks = 5000 }, "n_marks is 5000");
@@ -56,7 +57,9 @@ static void test_bad_settings(void **state)
     check_refused(&f, (gemma_plan_options){ .fit = 3 }, "fit is 3");
     check_refused(&f, (gemma_plan_options){ .kv_global = 5 }, "kv_global is 5, which is no KV type");
     check_refused(&f, (gemma_plan_options){ .kv_sliding = 99 }, "kv_sliding is 99");
-    check_refused(&f, (gemma_plan_options){ .probe = &other }, "probe is of device 1");
+    gemma_probe endless = { .size = sizeof endless, .device = 1, .read_gb_s = 10 };
+    endless.next = &endless;
+    check_refused(&f, (gemma_plan_options){ .probe = &endless }, "a chain of more than");
     tear_down(&f);
 }
 
@@ -103,9 +106,10 @@ static void check_slots(const tiny_model *t, uint32_t ubatch)
     fixture f;
     set_up(&f, t);
     gm_plan *p = plan_of(&f, &(gemma_plan_options){ .size = sizeof(gemma_plan_options), .ubatch = ubatch });
-    for (int i = 0; i < GM_PROGRAMS; i++) check_apart(p->programs[i], p->slot_offset[i], p->workspace_offset);
-    assert_true(p->peak_slot_bytes <= p->workspace_offset);
-    assert_true(p->workspace_offset <= p->peak_slot_bytes + p->peak_slot_bytes / 4);
+    const gm_share *s = &p->shares[0];
+    for (int i = 0; i < GM_PROGRAMS; i++) check_apart(s->programs[i], s->slot_offset[i], s->workspace_offset);
+    assert_true(s->peak_slot_bytes <= s->workspace_offset);
+    assert_true(s->workspace_offset <= s->peak_slot_bytes + s->peak_slot_bytes / 4);
     gm_plan_destroy(p);
     tear_down(&f);
 }
@@ -168,7 +172,8 @@ static void test_same_again(void **state)
     assert_int_equal(a->n_blocks, b->n_blocks);
     assert_memory_equal(a->blocks, b->blocks, a->n_blocks * sizeof *a->blocks);
     for (int i = 0; i < GM_PROGRAMS; i++)
-        assert_memory_equal(a->slot_offset[i], b->slot_offset[i], a->programs[i]->n_slots * sizeof(uint64_t));
+        assert_memory_equal(a->shares[0].slot_offset[i], b->shares[0].slot_offset[i],
+                            a->programs[i]->n_slots * sizeof(uint64_t));
     gm_plan_destroy(a);
     gm_plan_destroy(b);
     tear_down(&f);
@@ -271,9 +276,10 @@ static void test_hook(void **state)
         if (c == GEMMA_CLASS_EXPERTS) continue;
         a = (asked){ .file_class = UINT32_MAX, .wrong_class = c };
         gm_settings s = settings_of(&f, &o);
-        int rc = gm_plan_create(&f.mem, f.gguf, f.m, f.be, &s, &p, &f.error);
-        char class_text[16];
-        gm_text_format(class_text, sizeof class_text, "class %u,", c);
+        const gm_devices devices = devices_of(&f);
+        int rc = gm_plan_create(&f.mem, f.gguf, f.m, &devices, &s, &p, &f.error);
+        char class_text[32];
+        gm_text_format(class_text, sizeof class_text, "%s,", gm_class_name(c));
         assert_int_equal(rc, GEMMA_E_ARG);
         assert_non_null(strstr(f.error.message, class_text));
         assert_null(p);
@@ -393,9 +399,9 @@ static void test_converted_and_mapped(void **state)
     assert_int_equal(p->lines[0].class_bytes[GEMMA_CLASS_EMBEDDING], TINY_VOCAB_MIN * 272);
     assert_int_equal(p->lines[0].class_bytes[GEMMA_CLASS_PLE], 0);
     assert_int_equal(p->lines[0].file_bytes, rows * 66);
-    assert_int_equal(p->limits.file_row_bytes, 4 * 272);
+    assert_int_equal(p->shares[0].limits.file_row_bytes, 4 * 272);
     for (uint32_t i = 0; i < f.m->n_weights; i++)
-        if (gm_plan_converts(p, i)) assert_int_not_equal(p->weights[i].block, GM_BLOCK_FILE);
+        if (gm_plan_converts(p, i)) assert_int_not_equal(p->shares[0].weights[i].block, GM_BLOCK_FILE);
     gm_plan_destroy(p);
     asked a = { .file_class = GEMMA_CLASS_PLE, .wrong_class = UINT32_MAX }; /* in memory, then */
     s.place = hook;
@@ -416,12 +422,17 @@ static void test_prediction(void **state)
     (void)state;
     fixture f;
     set_up_family(&f, 3);
-    gemma_probe probe = { .size = sizeof probe, .read_gb_s = 2.0 };
+    gemma_probe other = { .size = sizeof other, .device = 1, .read_gb_s = 10 };
+    gemma_probe probe = { .size = sizeof probe, .read_gb_s = 2.0 }, chained = { .size = sizeof chained, .device = 7 };
     gm_plan *p = plan_of(&f, NULL);
     assert_false(p->prediction.measured);
     assert_true(p->prediction.decode_tok_s == 0.0);
     gm_plan_destroy(p);
-    p = plan_of(&f, &(gemma_plan_options){ .size = sizeof(gemma_plan_options), .probe = &probe });
+    p = plan_of(&f, &(gemma_plan_options){ .size = sizeof(gemma_plan_options), .probe = &other });
+    assert_false(p->prediction.measured); /* of another device */
+    gm_plan_destroy(p);
+    chained.next = &probe;
+    p = plan_of(&f, &(gemma_plan_options){ .size = sizeof(gemma_plan_options), .probe = &chained });
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < f.m->n_weights; i++) bytes += f.m->weights[i].n_bytes;
     bytes += gm_row_bytes(gm_format_of(GM_Q8_0), 64); /* the tied table is read whole, and a row of it */
@@ -441,7 +452,8 @@ static void test_refused_by_the_device(void **state)
     gm_dummy_refuse(f.be, "everything is not supported");
     gm_settings s = settings_of(&f, NULL);
     gm_plan *p;
-    assert_int_equal(gm_plan_create(&f.mem, f.gguf, f.m, f.be, &s, &p, &f.error), GEMMA_E_UNSUPPORTED);
+    const gm_devices devices = devices_of(&f);
+    assert_int_equal(gm_plan_create(&f.mem, f.gguf, f.m, &devices, &s, &p, &f.error), GEMMA_E_UNSUPPORTED);
     assert_non_null(strstr(f.error.message, "token_embd.weight"));
     assert_null(p);
     tear_down(&f);
@@ -454,12 +466,13 @@ static void test_no_memory(void **state)
     set_up_family(&f, 4);
     gemma_plan_options o = with_budget(total_with(&f, with_budget(1)) - 1);
     gm_settings s = settings_of(&f, &o);
+    const gm_devices devices = devices_of(&f);
     uint64_t before = fault_live_blocks(), nth;
     gm_plan *p = NULL;
     int rc = GEMMA_E_NOMEM;
     for (nth = 1; rc; nth++) {
         fault_fail_nth(nth);
-        rc = gm_plan_create(&f.mem, f.gguf, f.m, f.be, &s, &p, &f.error);
+        rc = gm_plan_create(&f.mem, f.gguf, f.m, &devices, &s, &p, &f.error);
         assert_int_equal(rc, fault_fired() ? GEMMA_E_NOMEM : GEMMA_OK);
         if (rc) assert_int_equal(fault_live_blocks(), before);
     }

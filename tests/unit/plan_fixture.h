@@ -67,17 +67,21 @@ static inline void set_up_family(fixture *f, uint32_t family)
     set_up(f, &t);
 }
 
+static inline gm_devices devices_of(const fixture *f) { return (gm_devices){ .backends = { f->be }, .n = 1 }; }
+
 static inline gm_settings settings_of(fixture *f, const gemma_plan_options *options)
 {
     gm_settings s;
-    if (gm_settings_read(f->m, f->be, options, &s, &f->error)) fail_msg("%s", f->error.message);
+    const gm_devices devices = devices_of(f);
+    if (gm_settings_read(f->m, &devices, options, &s, &f->error)) fail_msg("%s", f->error.message);
     return s;
 }
 
 static inline gm_plan *plan_with(fixture *f, const gm_settings *s)
 {
     gm_plan *p;
-    if (gm_plan_create(&f->mem, f->gguf, f->m, f->be, s, &p, &f->error)) fail_msg("%s", f->error.message);
+    const gm_devices devices = devices_of(f);
+    if (gm_plan_create(&f->mem, f->gguf, f->m, &devices, s, &p, &f->error)) fail_msg("%s", f->error.message);
     return p;
 }
 
@@ -112,7 +116,7 @@ static inline void check_bill(const gm_plan *p)
     assert_int_equal(classes, line->total_bytes);
     assert_int_equal(blocks, line->total_bytes);
     for (uint32_t i = 0; i < p->model->n_weights; i++) {
-        const gm_place *place = &p->weights[i];
+        const gm_place *place = &p->shares[0].weights[i];
         if (place->block == GM_BLOCK_FILE) {
             mapped += p->model->weights[i].n_bytes;
             continue;
@@ -132,9 +136,10 @@ static inline void check_bill(const gm_plan *p)
         assert_int_equal(p->kv_v[i].offset, p->kv_k[i].offset + n_bytes);
         used[p->kv_k[i].block] += 2 * n_bytes;
     }
-    used[p->scratch.block] +=
-        p->workspace_offset + p->backend->fns->workspace_bytes(p->backend, p->programs[0], &p->limits);
-    used[p->staging.block] += gm_step_block_layout(&p->limits, NULL, NULL);
+    const gm_share *share = &p->shares[0];
+    used[share->scratch.block] +=
+        share->workspace_offset + share->backend->fns->workspace_bytes(share->backend, p->programs[0], &share->limits);
+    used[share->staging.block] += gm_step_block_layout(&share->limits, NULL, NULL);
     for (uint32_t i = 0; i < p->n_blocks; i++) assert_int_equal(used[i], p->blocks[i].n_bytes);
     free(used);
 }

@@ -305,8 +305,8 @@ static void test_first_position(void **state)
     add_ok(t, fork, 1, 0);
     run_step(t);
     for (uint32_t r = 0; r < 2; r++) {
-        assert_int_equal(f.engine->block.position[r], 10);
-        assert_int_equal(f.engine->block.angle[r], 1010);
+        assert_int_equal(f.engine->blocks[0].position[r], 10);
+        assert_int_equal(f.engine->blocks[0].angle[r], 1010);
     }
     gm_step_destroy(t);
     check_content(&f, s);

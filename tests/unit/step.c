@@ -172,7 +172,7 @@ static void test_which_program(void **state)
         add_ok(t, s, 1, pattern & 1 ? GEMMA_WANT_CANDIDATES : 0);
         add_ok(t, s, 1, pattern & 2 ? GEMMA_WANT_CANDIDATES : 0);
         run_step(t);
-        assert_ptr_equal(f.engine->running_exec, f.engine->execs[pattern == 3 ? GM_PROGRAM_FULL : GM_PROGRAM_CUT]);
+        assert_int_equal(f.engine->which, pattern == 3 ? GM_PROGRAM_FULL : GM_PROGRAM_CUT);
     }
     gm_step_destroy(t);
     gm_session_destroy(s);

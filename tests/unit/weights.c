@@ -46,11 +46,12 @@ static void make_plan(fixture *f, bool mapped)
 {
     gm_settings s;
     gemma_plan_options o = { .size = sizeof o, .ctx = 128, .ubatch = 16 };
+    const gm_devices devices = { .backends = { f->be }, .n = 1 };
     gm_plan_destroy(f->plan);
     f->plan = NULL;
-    int rc = gm_settings_read(f->m, f->be, &o, &s, &f->error);
+    int rc = gm_settings_read(f->m, &devices, &o, &s, &f->error);
     s.mapped = mapped;
-    if (!rc) rc = gm_plan_create(&f->mem, f->gguf, f->m, f->be, &s, &f->plan, &f->error);
+    if (!rc) rc = gm_plan_create(&f->mem, f->gguf, f->m, &devices, &s, &f->plan, &f->error);
     if (rc) fail_msg("%s", f->error.message);
 }
 
@@ -123,12 +124,12 @@ static void check_content(fixture *f)
     uint8_t *is = malloc(64 * MIB), *should = malloc(64 * MIB);
     for (uint32_t i = 0; i < f->m->n_weights; i++) {
         const gm_weight *w = &f->m->weights[i];
-        if (f->plan->weights[i].block == GM_BLOCK_ROWS) continue; /* read with every step */
+        if (f->plan->shares[0].weights[i].block == GM_BLOCK_ROWS) continue; /* read with every step */
         if (w->made)
             memcpy(should, w->made, w->n_bytes);
         else
             assert_int_equal(gm_gguf_read(f->gguf, w->tensor, w->offset, should, w->n_bytes, NULL), GEMMA_OK);
-        assert_memory_equal(bytes_of(&f->r->weights[i], w->n_bytes, is), should, w->n_bytes);
+        assert_memory_equal(bytes_of(&f->r->shares[0].weights[i], w->n_bytes, is), should, w->n_bytes);
     }
     memset(should, 0, 64 * MIB);
     for (uint32_t i = 0; i < f->plan->n_blocks; i++) {
@@ -162,8 +163,8 @@ static void test_content(void **state)
         assert_int_equal(bulk, f.plan->lines[0].total_bytes);
         assert_int_equal(fault_live_bytes(GEMMA_TAG_KV), f.plan->lines[0].class_bytes[GEMMA_CLASS_KV_SLIDING] +
                                                              f.plan->lines[0].class_bytes[GEMMA_CLASS_KV_GLOBAL]);
-        assert_int_equal(f.r->scratch->tag, GEMMA_TAG_SCRATCH);
-        assert_int_equal(f.r->staging->tag, GEMMA_TAG_STAGING);
+        assert_int_equal(f.r->shares[0].scratch->tag, GEMMA_TAG_SCRATCH);
+        assert_int_equal(f.r->shares[0].staging->tag, GEMMA_TAG_STAGING);
         tear_down(&f);
     }
 }
@@ -178,7 +179,7 @@ static void test_mapped(void **state)
     assert_int_equal(f.r->read_bytes, 0);
     assert_int_equal(fault_live_bytes(GEMMA_TAG_WEIGHTS), 0);
     for (uint32_t i = 0; i < f.m->n_weights; i++) {
-        const uint8_t *at = f.r->weights[i].mapped;
+        const uint8_t *at = f.r->shares[0].weights[i].mapped;
         assert_true(at >= f.bytes && at + f.m->weights[i].n_bytes <= f.bytes + f.n_bytes);
     }
     tear_down(&f);
@@ -255,7 +256,7 @@ static void hide_memory(fixture *f)
     f->be->transfer_bytes = TRANSFER_BYTES;
     make_plan(f, f->plan->settings.mapped);
     assert_int_equal(f->plan->lines[0].class_bytes[GEMMA_CLASS_STAGING],
-                     f->plan->blocks[f->plan->staging.block].n_bytes + TRANSFER_BYTES);
+                     f->plan->blocks[f->plan->shares[0].staging.block].n_bytes + TRANSFER_BYTES);
 }
 
 static void test_unseen_memory(void **state)
@@ -304,7 +305,7 @@ static void check_converted(const fixture *f, uint32_t i)
     assert_int_equal(n_bytes, gm_plan_held_bytes(f->plan, i));
     assert_int_equal(gm_gguf_read(f->gguf, w->tensor, w->offset, raw, w->n_bytes, NULL), GEMMA_OK);
     from->unpack(raw, should, n / from->block);
-    gm_format_of(GM_Q8_0)->unpack(bytes_of(&f->r->weights[i], n_bytes, room), is, n / 32);
+    gm_format_of(GM_Q8_0)->unpack(bytes_of(&f->r->shares[0].weights[i], n_bytes, room), is, n / 32);
     bool exact = from->type == GM_TQ1_0 || from->type == GM_TQ2_0;
     for (uint64_t at = 0; at < n; at += 32) {
         float factor = w->factors ? w->factors[at / n_matrix] : 1, most = 0;
@@ -510,11 +511,12 @@ static void test_no_fit(void **state)
     (void)state;
     fixture f;
     set_up_family(&f, 3, false);
+    const gm_devices devices = { .backends = { f.be }, .n = 1 };
     gm_settings s = f.plan->settings;
     gm_plan_destroy(f.plan);
     s.budget_bytes = 129 * MIB;
     s.headroom_bytes = 129 * MIB - 1000;
-    assert_int_equal(gm_plan_create(&f.mem, f.gguf, f.m, f.be, &s, &f.plan, &f.error), GEMMA_OK);
+    assert_int_equal(gm_plan_create(&f.mem, f.gguf, f.m, &devices, &s, &f.plan, &f.error), GEMMA_OK);
     assert_int_equal(load(&f, NULL, NULL, NULL), GEMMA_E_NOFIT);
     assert_null(f.r);
     tear_down(&f);

@@ -8,7 +8,7 @@ static const gm_cpu_fn functions[GM_OP_LIMIT] = {
     [GM_OP_MATMUL] = gm_cpu_matmul,       [GM_OP_HEADS] = gm_cpu_heads,     [GM_OP_ATTENTION] = gm_cpu_attention,
     [GM_OP_NORM_ADD] = gm_cpu_norm_add,   [GM_OP_ROWS] = gm_cpu_rows,       [GM_OP_HEAD] = gm_cpu_head,
     [GM_OP_PLE_ROWS] = gm_cpu_table_rows, [GM_OP_PLE_MIX] = gm_cpu_ple_mix, [GM_OP_ROUTER] = gm_cpu_router,
-    [GM_OP_EXPERTS] = gm_cpu_experts,
+    [GM_OP_EXPERTS] = gm_cpu_experts,     [GM_OP_SEND] = gm_cpu_send,       [GM_OP_RECEIVE] = gm_cpu_receive,
 };
 
 static const uint8_t *span_data(const gm_span *s)
@@ -83,6 +83,7 @@ static void resolve_kv(gm_exec *x, const gm_exec_desc *d)
 {
     for (uint32_t i = 0; i < x->n_kv; i++) {
         const gm_kv_layer *l = &d->program->kv[i];
+        if (!d->kv_k[i].buffer) continue; /* on another device */
         x->kv[i] = (gm_cpu_kv){ .k = (uint8_t *)d->kv_k[i].buffer->host + d->kv_k[i].offset,
                                 .v = (uint8_t *)d->kv_v[i].buffer->host + d->kv_v[i].offset,
                                 .format = l->format,

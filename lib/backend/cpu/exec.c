@@ -47,6 +47,7 @@ static void copy_pages(void *arg, uint32_t phase, uint32_t part, uint32_t n_part
     for (uint32_t i = part; i < 2 * x->n_kv; i += n_parts) {
         const gm_cpu_kv *kv = &x->kv[i / 2];
         uint8_t *pages = i % 2 ? kv->v : kv->k;
+        if (!pages) continue;
         for (uint32_t c = 0; c < x->block->n_copies; c++) {
             const gm_page_copy *copy = &x->block->copies[c];
             if (copy->kind == kv->kind && copy->from != copy->to)

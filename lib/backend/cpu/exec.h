@@ -185,6 +185,8 @@ void gm_cpu_rope(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n
 void gm_cpu_norm(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
 void gm_cpu_norm_add(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
 void gm_cpu_rows(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
+void gm_cpu_send(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
+void gm_cpu_receive(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
 void gm_cpu_matmul(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
 void gm_cpu_heads(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
 void gm_cpu_attention(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);

@@ -175,7 +175,9 @@ const char *gm_cpu_refuses(const gm_backend *be, const gm_program *p, const gm_o
     case GM_OP_PLE_MIX: return refuse_vectors(p, op, 0, 3);
     case GM_OP_HEADS: why = refuse_kv(p, op); return why ? why : refuse_vectors(p, op, 0, 2);
     case GM_OP_ATTENTION: return refuse_kv(p, op);
-    case GM_OP_ROWS: return NULL;
+    case GM_OP_ROWS:
+    case GM_OP_SEND:
+    case GM_OP_RECEIVE: return NULL;
     default: return "this op is not supported";
     }
 }

@@ -1,4 +1,4 @@
-/* EMBED, PLE_ROWS, ROPE, ROWS: a row is an item. */
+/* EMBED, PLE_ROWS, ROPE, ROWS, SEND, RECEIVE: a row is an item. */
 #include "backend/cpu/exec.h"
 
 #include <math.h>
@@ -50,4 +50,27 @@ void gm_cpu_rows(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n
     while (gm_cpu_take(t, t->n_rows, 1, &first, &last))
         memcpy(gm_cpu_row(&t->o->out[0], first), gm_cpu_row(&t->o->in[0], t->block->wanted[first]),
                t->o->in[0].width * sizeof(float));
+}
+
+static float *bridge_row(const gm_cpu_task *t, const gm_cpu_slot *slot, uint32_t row)
+{
+    return gm_bridge_at(t->block, &t->x->limits, t->o->op.offset) + (size_t)row * slot->width;
+}
+
+void gm_cpu_send(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts)
+{
+    (void)phase, (void)part, (void)n_parts;
+    const gm_cpu_slot *in = &t->o->in[0];
+    uint32_t first, last;
+    while (gm_cpu_take(t, t->n_rows, 1, &first, &last))
+        memcpy(bridge_row(t, in, first), gm_cpu_row(in, first), in->width * sizeof(float));
+}
+
+void gm_cpu_receive(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts)
+{
+    (void)phase, (void)part, (void)n_parts;
+    const gm_cpu_slot *out = &t->o->out[0];
+    uint32_t first, last;
+    while (gm_cpu_take(t, t->n_rows, 1, &first, &last))
+        memcpy(gm_cpu_row(out, first), bridge_row(t, out, first), out->width * sizeof(float));
 }

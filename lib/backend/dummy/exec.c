@@ -5,7 +5,7 @@
 
 struct gm_exec {
     gm_dummy *device;
-    const gm_program *program;
+    gm_program program;   /* a copy: what it points to outlives this */
     gm_span *kv_k, *kv_v; /* [n_kv] each, behind this struct */
     gm_step_block *block;
     gm_step_limits limits;
@@ -37,7 +37,7 @@ int gm_dummy_compile(gm_backend *be, const gm_exec_desc *desc, gm_exec **out, ge
     uint64_t n_bytes = sizeof(gm_exec) + 2 * (uint64_t)p->n_kv * sizeof(gm_span);
     gm_exec *x = gm_new(be->mem, n_bytes, GEMMA_TAG_OBJECT);
     if (!x) return gm_fail_nomem(error, "a program of the dummy device", n_bytes);
-    *x = (gm_exec){ .device = d, .program = p, .block = desc->block, .limits = desc->limits };
+    *x = (gm_exec){ .device = d, .program = *p, .block = desc->block, .limits = desc->limits };
     x->kv_k = (gm_span *)(x + 1);
     x->kv_v = x->kv_k + p->n_kv;
     if (p->n_kv) {
@@ -60,16 +60,16 @@ void gm_dummy_exec_destroy(gm_exec *x)
 
 static char *page(const gm_exec *x, const gm_span *span, uint32_t kv, uint32_t number)
 {
-    return (char *)span->buffer->host + span->offset + number * gm_kv_page_bytes(&x->program->kv[kv]);
+    return (char *)span->buffer->host + span->offset + number * gm_kv_page_bytes(&x->program.kv[kv]);
 }
 
 static void copy_pages(const gm_exec *x)
 {
     for (uint32_t c = 0; c < x->block->n_copies; c++) {
         const gm_page_copy *copy = &x->block->copies[c];
-        for (uint32_t i = 0; i < x->program->n_kv; i++) {
-            const gm_kv_layer *kv = &x->program->kv[i];
-            if (kv->kind != copy->kind) continue;
+        for (uint32_t i = 0; i < x->program.n_kv; i++) {
+            const gm_kv_layer *kv = &x->program.kv[i];
+            if (kv->kind != copy->kind || !x->kv_k[i].buffer) continue;
             memcpy(page(x, &x->kv_k[i], i, copy->to), page(x, &x->kv_k[i], i, copy->from), gm_kv_page_bytes(kv));
             memcpy(page(x, &x->kv_v[i], i, copy->to), page(x, &x->kv_v[i], i, copy->from), gm_kv_page_bytes(kv));
         }
@@ -79,7 +79,7 @@ static void copy_pages(const gm_exec *x)
 /* The first four bytes of a position's line of K, as the row's page table places it. */
 static char *line(const gm_exec *x, uint32_t kv, uint32_t row, uint32_t position)
 {
-    const gm_kv_layer *l = &x->program->kv[kv];
+    const gm_kv_layer *l = &x->program.kv[kv];
     const uint32_t *table = x->block->tables + (uint64_t)x->block->table[row] * gm_table_stride(&x->limits);
     uint32_t at = position / GM_PAGE;
     uint32_t number = l->kind == GM_KV_GLOBAL ? table[at] : table[x->limits.global_pages + at % x->limits.sliding_ring];
@@ -90,15 +90,16 @@ static void write_tokens(const gm_exec *x)
 {
     const gm_step_block *b = x->block;
     for (uint32_t r = 0; r < b->n_rows; r++)
-        for (uint32_t i = 0; i < x->program->n_kv; i++) memcpy(line(x, i, r, b->position[r]), &b->token[r], 4);
+        for (uint32_t i = 0; i < x->program.n_kv; i++)
+            if (x->kv_k[i].buffer) memcpy(line(x, i, r, b->position[r]), &b->token[r], 4);
 }
 
 static uint64_t history(const gm_exec *x, uint32_t row)
 {
     uint64_t sum = 0;
     uint32_t kv = 0;
-    while (kv < x->program->n_kv && x->program->kv[kv].kind != GM_KV_GLOBAL) kv++;
-    for (uint32_t p = 0; kv < x->program->n_kv && p <= x->block->position[row]; p++)
+    while (kv < x->program.n_kv && (x->program.kv[kv].kind != GM_KV_GLOBAL || !x->kv_k[kv].buffer)) kv++;
+    for (uint32_t p = 0; kv < x->program.n_kv && p <= x->block->position[row]; p++)
         sum += (uint64_t)gm_load_u32(line(x, kv, row, p)) * (p + 1);
     return sum;
 }
@@ -161,6 +162,6 @@ int gm_dummy_wait(gm_exec *x, uint64_t timeout_ns, gemma_error *error)
 
 void gm_dummy_counts(const gm_exec *x, uint32_t *n_dispatches, uint32_t *n_submits)
 {
-    *n_dispatches = x->program->n_ops;
+    *n_dispatches = x->program.n_ops;
     *n_submits = 1;
 }

@@ -232,18 +232,14 @@ static int find_places(gm_vk_compiler *c)
                                 .tables = word_of(c, b->tables) };
     for (uint32_t i = 0; i < x->n_kv; i++) {
         const gm_kv_layer *l = &d->program->kv[i];
+        if (!d->kv_k[i].buffer) continue; /* on another device */
         x->kv[i] = (gm_vk_kv){ .k = buffer_of(d->kv_k[i].buffer),
                                .v = buffer_of(d->kv_v[i].buffer),
                                .k_offset = d->kv_k[i].offset,
                                .v_offset = d->kv_v[i].offset,
                                .page_bytes = gm_kv_page_bytes(l),
                                .kind = l->kind };
-        if (!x->kv[i].k || !x->kv[i].v)
-            return gm_fail(c->error, GEMMA_E_INTERNAL, "K and V of layer %u do not lie on the device", l->layer);
     }
-    for (uint32_t w = 0; w < d->program->n_weights; w++)
-        if (d->weights[w].mapped && !d->weights[w].buffer)
-            return gm_fail(c->error, GEMMA_E_INTERNAL, "weight %u does not lie on the device", w);
     return GEMMA_OK;
 }
 

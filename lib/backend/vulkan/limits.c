@@ -246,6 +246,8 @@ const char *gm_vk_refuses(const gm_backend *be, const gm_program *p, const gm_op
     case GM_OP_NORM: why = refuse_kernel("norm"); break;
     case GM_OP_NORM_ADD: why = refuse_kernel("norm_add"); break;
     case GM_OP_PLE_MIX: why = refuse_kernel("ple_mix"); break;
+    case GM_OP_SEND:
+    case GM_OP_RECEIVE:
     case GM_OP_ROWS: return refuse_kernel("rows");
     case GM_OP_HEADS:
         why = refuse_kernel("heads");

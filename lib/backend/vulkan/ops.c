@@ -203,6 +203,23 @@ static void rows(gm_vk_compiler *c, const gm_op *op)
     call->push[15] = width;
 }
 
+/* Between a slot and the step block's bridge, which lies in staging. */
+static void cross(gm_vk_compiler *c, const gm_op *op)
+{
+    bool sends = op->kind == GM_OP_SEND;
+    uint16_t slot = sends ? op->in[0] : op->out[0];
+    uint32_t width = gm_vk_width(c, slot);
+    uint64_t n_bytes = (uint64_t)width * c->x->max_rows * sizeof(float);
+    const char *at = (const char *)gm_bridge_at(c->x->block, &c->x->limits, op->offset);
+    uint64_t offset = c->x->staging_offset + (uint64_t)(at - (const char *)c->x->block->counts);
+    gm_vk_call *call = gm_vk_add(c, "rows", NULL, gm_vk_domain_of(op), 256);
+    gm_vk_bind_slot(c, call, sends ? 1 : 3, slot, !sends);
+    gm_vk_bind(c, call, sends ? 3 : 1, c->x->staging, offset, n_bytes, sends);
+    call->items = (uint32_t)gm_div_up(width, 1024);
+    call->push[11] = GM_VK_NO_WANTED;
+    call->push[13] = call->push[14] = call->push[15] = width;
+}
+
 void gm_vk_emit(gm_vk_compiler *c, const gm_op *op)
 {
     switch (op->kind) {
@@ -215,6 +232,8 @@ void gm_vk_emit(gm_vk_compiler *c, const gm_op *op)
     case GM_OP_ATTENTION: attention(c, op); break;
     case GM_OP_NORM_ADD: norm_add(c, op); break;
     case GM_OP_ROWS: rows(c, op); break;
+    case GM_OP_SEND:
+    case GM_OP_RECEIVE: cross(c, op); break;
     case GM_OP_HEAD: gm_vk_emit_head(c, op); break;
     case GM_OP_PLE_MIX: ple_mix(c, op); break;
     case GM_OP_ROUTER: gm_vk_emit_router(c, op); break;

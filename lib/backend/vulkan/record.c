@@ -312,7 +312,7 @@ static int record_copies(gm_exec *x, gemma_error *error)
         barrier(vk, x->copies, WORK, WRITES, WORK, ACCESS);
         for (uint32_t l = 0; l < x->n_kv; l++) {
             const gm_vk_kv *kv = &x->kv[l];
-            if (kv->kind != copy->kind || copy->from == copy->to) continue;
+            if (!kv->k || kv->kind != copy->kind || copy->from == copy->to) continue;
             copy_page(x, kv->k, kv->k_offset, kv->page_bytes, copy);
             copy_page(x, kv->v, kv->v_offset, kv->page_bytes, copy);
         }
