@@ -93,8 +93,7 @@ int gm_plan_check(const gm_plan *plan, gemma_error *error)
         gm_text_format(advice, sizeof advice, "; it would fit with the file mapped (GEMMA_FILE_MAP)");
     }
     char converted[64] = "";
-    if (plan->n_converted)
-        gm_text_format(converted, sizeof converted, ", with %u weights held as Q8_0", plan->n_converted);
+    if (plan->n_converted) gm_text_format(converted, sizeof converted, " (%u weights held as Q8_0)", plan->n_converted);
     const char *split = plan->settings.fit != GEMMA_FIT_SPLIT ? ""
                         : plan->devices.n > 1                 ? "; no split over two devices fits"
                                                               : "; there is no second device to split it over";

@@ -344,6 +344,11 @@ static void test_converted(void **state)
     assert_non_null(strstr(p->warning, "IQ2_XXS"));
     assert_non_null(strstr(p->warning, "dummy device"));
     gm_plan_destroy(p);
+    gemma_plan_options tight = with_budget(native);
+    p = plan_of(&f, &tight);
+    assert_int_equal(gm_plan_check(p, &f.error), GEMMA_E_NOFIT);
+    assert_non_null(strstr(f.error.message, "weights held as Q8_0)"));
+    gm_plan_destroy(p);
     tear_down(&f);
 }
 

@@ -395,10 +395,14 @@ static void test_progress(void **state)
 static void test_cancel(void **state)
 {
     (void)state;
-    for (int by_object = 0; by_object <= 1; by_object++) {
+    for (int k = 0; k < 4; k++) {
         fixture f;
         gemma_cancel cancel = { 0 };
-        set_up_family(&f, 3, false);
+        bool by_object = k & 1;
+        if (k & 2)
+            set_up_lacked(&f, GM_TQ2_0, true, false);
+        else
+            set_up_family(&f, 3, false);
         uint64_t before = fault_live_blocks();
         watch all = { 0 };
         load(&f, watch_progress, &all, NULL);
