@@ -38,18 +38,18 @@ static int go(run *r, const world *w, const gemma_vulkan_host *vulkan, parts *p)
     return rc;
 }
 
-static void check_lost(run *r, const run *good, const parts *whole, uint64_t nth)
+/* How a step is cut depends on how fast the device seemed, so that only the run itself knows in which part it was lost. */
+static void check_lost(run *r, const run *good, const parts *p)
 {
     uint32_t device;
     assert_non_null(strstr(r->error.message, "lost"));
-    assert_true((r->model != NULL) == (nth > whole->loaded));
     assert_int_equal(gemma_device_find(r->runtime, "vulkan", &device, &r->error), GEMMA_E_DEVICE);
     if (!r->model) return;
     gemma_model_status status = { .size = sizeof status };
     assert_int_equal(gemma_model_query(r->model, &status), GEMMA_OK);
     assert_int_equal(status.lost, 1);
     uint32_t position = gemma_session_position(r->session);
-    if (nth > whole->prompted) { /* tokens that were made are as they should be */
+    if (p->all > p->prompted) { /* tokens that were made are as they should be */
         assert_in_range(position, N_PROMPT, N_PROMPT + N_TOKENS - 1);
         assert_memory_equal(r->ids, good->ids, (position - N_PROMPT) * sizeof *r->ids);
     } else {
@@ -86,7 +86,9 @@ static void at_any_submit(void **state)
                   (unsigned)(whole.prompted - whole.loaded), (unsigned)(whole.all - whole.prompted));
     assert_true(whole.loaded > 1);
     assert_true(whole.prompted - whole.loaded > (N_PROMPT + UBATCH - 1) / UBATCH);
-    for (int i = 0; i < ROUNDS; i++) {
+    int n_lost = 0;
+    for (int i = 0; n_lost < ROUNDS; i++) {
+        assert_true(i < 4 * ROUNDS);
         vklayer_host_init(&vulkan);
         vklayer_pose(&m);
         /* one of each part, then any */
@@ -95,9 +97,14 @@ static void at_any_submit(void **state)
         uint64_t nth = first + 1 + draw() % (last - first);
         print_message("lost at submit %u\n", (unsigned)nth);
         vklayer_lose_at(nth);
-        assert_int_equal(go(&r, &w, &vulkan, &p), GEMMA_E_LOST);
-        assert_int_equal(p.all, nth);
-        check_lost(&r, &good, &whole, nth);
+        int rc = go(&r, &w, &vulkan, &p);
+        if (!rc) assert_true(p.all < nth); /* fewer pieces this time */
+        if (rc) {
+            assert_int_equal(rc, GEMMA_E_LOST);
+            assert_int_equal(p.all, nth);
+            check_lost(&r, &good, &p);
+            n_lost++;
+        }
         run_finish(&r);
         assert_ok(go(&r, &w, &vulkan, &p), r.error.message);
         assert_memory_equal(r.ids, good.ids, sizeof r.ids);
