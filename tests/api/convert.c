@@ -192,12 +192,63 @@ static void by_every_way(void **state)
     free(logits);
 }
 
+/* The odd layers to another device: to the CPU, which takes every type as it is. */
+static uint32_t odd_layers(void *user, const gemma_placement *want)
+{
+    gemma_home proposed = { .size = sizeof proposed }, home = { .size = sizeof home };
+    (void)user;
+    if (want->layer % 2 != 1 || gemma_placement_home(want, 0, &proposed)) return 0;
+    for (uint32_t i = 1; i < want->n_candidates; i++) {
+        assert_int_equal(gemma_placement_home(want, i, &home), GEMMA_OK);
+        if (home.device != proposed.device) return i;
+    }
+    return 0;
+}
+
+static void only_where_it_must_be(void **state)
+{
+    (void)state;
+    bool converts = strcmp(device, "cpu") != 0;
+    gemma_plan_options o = { .size = sizeof o, .ctx = 64, .ubatch = 48, .logit_rows = N };
+    uint32_t n_converted[2];
+    float *want = malloc((size_t)N * TINY_VOCAB_MIN * sizeof *want), *got = malloc(N * TINY_VOCAB_MIN * sizeof *got);
+    run_by(&shapes[0], AS_IT_IS, "reference", BY_BYTES, false, want);
+    for (int split = 0; split < 2; split++) {
+        world w;
+        int32_t ids[N];
+        gemma_plan_info info = { .size = sizeof info };
+        tiny_model t = model_of(&shapes[0], false);
+        world_init(&w, &t);
+        w.device = device;
+        o.place = split ? odd_layers : NULL;
+        world_open(&w, &o);
+        assert_int_equal(gemma_plan_describe(w.plan, &info), GEMMA_OK);
+        n_converted[split] = info.n_converted;
+        world_ids(ids, N, 3);
+        gemma_session *session = world_session(&w);
+        gemma_step *step = world_step(&w);
+        world_rows(&w, step, session, ids, N, N, true, got);
+        gemma_step_destroy(step);
+        gemma_session_destroy(session);
+        world_close(&w);
+    }
+    assert_int_equal(n_converted[0], converts ? 3 * 7 + 1 : 0); /* q, k, v, output, gate, up, down; the tied table */
+    assert_int_equal(n_converted[1], converts ? 2 * 7 + 1 : 0);
+    shape loose = shapes[0];
+    loose.name = "TQ1_0, a layer on the CPU";
+    loose.most = 5e-2; /* its activations have 8 bits */
+    check_logits(&loose, got, want, TINY_VOCAB_MIN);
+    free(want);
+    free(got);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1) device = argv[1];
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(as_the_reference),
         cmocka_unit_test(by_every_way),
+        cmocka_unit_test(only_where_it_must_be),
     };
     return cmocka_run_group_tests_name("convert", tests, NULL, NULL);
 }
