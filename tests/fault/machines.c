@@ -264,6 +264,33 @@ static void every_kind_of_model(void **state)
     }
 }
 
+/* AMD's types for debuggers, although they come first here. */
+static void types_never_taken(void **state)
+{
+    (void)state;
+    const VkMemoryPropertyFlags never =
+        VK_MEMORY_PROPERTY_DEVICE_COHERENT_BIT_AMD | VK_MEMORY_PROPERTY_DEVICE_UNCACHED_BIT_AMD;
+    gemma_vulkan_host vulkan;
+    world w;
+    run r;
+    run_begin(&vulkan);
+    run_small_world(&w);
+    machine m = read_machine("machines/780m-32-windows.json", 0);
+    VkPhysicalDeviceMemoryProperties *memory = &m.devices[0].memory;
+    VkMemoryType types[VK_MAX_MEMORY_TYPES];
+    memcpy(types, memory->memoryTypes, sizeof types);
+    for (uint32_t i = 0, n = memory->memoryTypeCount; i < n; i++) memory->memoryTypes[i] = types[n - 1 - i];
+    assert_true(memory->memoryTypes[0].propertyFlags & never);
+    vklayer_pose(&m);
+    assert_ok(run_open_runtime(&r, &w, &vulkan), r.error.message);
+    assert_ok(run_open_model(&r, run_small_plan), r.error.message);
+    assert_true(vklayer_live(VKLAYER_MEMORY) > 0);
+    for (uint32_t i = 0; i < memory->memoryTypeCount; i++)
+        if (memory->memoryTypes[i].propertyFlags & never) assert_int_equal(vklayer_type_bytes(0, i), 0);
+    run_finish(&r);
+    world_close(&w);
+}
+
 /* ---- budgets and refusals ---- */
 
 /* A budget that shrinks is seen by the next plan, and by the load of one made before. */
@@ -373,9 +400,9 @@ static void the_best_is_taken(void **state)
 int main(int argc, char **argv)
 {
     if (argc > 1) chosen = argv[1];
-    const struct CMUnitTest tests[] = { cmocka_unit_test(every_machine), cmocka_unit_test(every_kind_of_model),
-                                        cmocka_unit_test(budgets_change), cmocka_unit_test(past_the_heap),
-                                        cmocka_unit_test(the_best_is_taken) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(every_machine),     cmocka_unit_test(every_kind_of_model),
+                                        cmocka_unit_test(types_never_taken), cmocka_unit_test(budgets_change),
+                                        cmocka_unit_test(past_the_heap),     cmocka_unit_test(the_best_is_taken) };
     int n_failed = cmocka_run_group_tests_name("machines", tests, NULL, NULL);
     return n_failed ? n_failed : run_skipped ? 77 : 0;
 }
