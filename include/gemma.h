@@ -192,6 +192,8 @@ typedef struct gemma_heap_info {
     uint64_t used_bytes;   /* what this process holds, where known */
     double gb_s;           /* measured read bandwidth (10^9 bytes per second); 0 = not measured */
     char name[32];
+    uint32_t reported; /* 0: the driver tells no budget; budget_bytes is the heap's size then. Since 0.1. */
+    uint32_t reserved;
 } gemma_heap_info;
 
 GEMMA_PUBLIC uint32_t gemma_device_count(const gemma_runtime *runtime);
@@ -434,6 +436,11 @@ typedef struct gemma_plan_info {
     uint64_t converted_bytes;      /* they take in memory: among the bill's weights */
     uint64_t converted_file_bytes; /* they have in the file */
     char warning[256];             /* says so with the types; else empty. Loading logs it as GEMMA_LOG_WARN */
+    /* What a split moved; the placement hook may have moved more. Since 0.1. */
+    uint32_t second_device; /* to which; without a split the plan's own */
+    uint32_t split_layers;  /* the first so many layers */
+    uint32_t split_experts; /* 1: all experts */
+    uint32_t reserved_split;
 } gemma_plan_info;
 GEMMA_PUBLIC int gemma_plan_describe(const gemma_plan *plan, gemma_plan_info *info);
 

@@ -31,6 +31,7 @@ int gemma_heap_describe(const gemma_runtime *rt, uint32_t device, uint32_t heap,
         .total_bytes = state.total_bytes,
         .budget_bytes = state.budget_bytes,
         .used_bytes = state.used_bytes,
+        .reported = state.budget_reported,
     };
     memcpy(full.name, state.name, sizeof full.name);
     return gm_result_write(info, &full, sizeof full);

@@ -170,6 +170,10 @@ int gemma_plan_describe(const gemma_plan *plan, gemma_plan_info *info)
         .session_bytes = gm_engine_session_bytes(plan->plan) + sizeof(gm_session_link) + GM_NEW_EXTRA,
         .step_bytes = gm_engine_step_bytes(plan->plan),
     };
+    bool split = s->split_layers || s->split_experts;
+    full.second_device = split ? plan->plan->devices.numbers[s->second] : s->device;
+    full.split_layers = s->split_layers;
+    full.split_experts = s->split_experts;
     full.n_converted = plan->plan->n_converted;
     full.converted_bytes = plan->plan->converted_bytes;
     full.converted_file_bytes = plan->plan->converted_file_bytes;

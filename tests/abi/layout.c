@@ -41,7 +41,7 @@ FIELD(gemma_device_info, id, 16, 32);
 FIELD(gemma_device_info, name, 48, 128);
 FIELD(gemma_device_info, reason, 176, 128);
 
-SIZE(gemma_heap_info, 72);
+SIZE(gemma_heap_info, 80);
 FIELD(gemma_heap_info, size, 0, 4);
 FIELD(gemma_heap_info, pool, 4, 4);
 FIELD(gemma_heap_info, total_bytes, 8, 8);
@@ -49,6 +49,8 @@ FIELD(gemma_heap_info, budget_bytes, 16, 8);
 FIELD(gemma_heap_info, used_bytes, 24, 8);
 FIELD(gemma_heap_info, gb_s, 32, 8);
 FIELD(gemma_heap_info, name, 40, 32);
+FIELD(gemma_heap_info, reported, 72, 4);
+FIELD(gemma_heap_info, reserved, 76, 4);
 
 SIZE(gemma_probe, 48);
 FIELD(gemma_probe, size, 0, 4);
@@ -138,7 +140,7 @@ FIELD(gemma_bill, mapped_bytes, 88, 8);
 FIELD(gemma_bill, file_bytes, 96, 8);
 FIELD(gemma_bill, name, 104, 64);
 
-SIZE(gemma_plan_info, 608);
+SIZE(gemma_plan_info, 624);
 FIELD(gemma_plan_info, size, 0, 4);
 FIELD(gemma_plan_info, device, 4, 4);
 FIELD(gemma_plan_info, ctx, 8, 4);
@@ -160,6 +162,10 @@ FIELD(gemma_plan_info, reserved, 332, 4);
 FIELD(gemma_plan_info, converted_bytes, 336, 8);
 FIELD(gemma_plan_info, converted_file_bytes, 344, 8);
 FIELD(gemma_plan_info, warning, 352, 256);
+FIELD(gemma_plan_info, second_device, 608, 4);
+FIELD(gemma_plan_info, split_layers, 612, 4);
+FIELD(gemma_plan_info, split_experts, 616, 4);
+FIELD(gemma_plan_info, reserved_split, 620, 4);
 
 SIZE(gemma_prediction, 48);
 FIELD(gemma_prediction, size, 0, 4);

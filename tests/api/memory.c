@@ -314,6 +314,7 @@ static void told_ram(void **state)
     assert_int_equal(gemma_heap_describe(w.runtime, 0, 0, &heap), GEMMA_OK);
     assert_int_equal(heap.total_bytes, RAM);
     assert_int_equal(heap.budget_bytes, RAM);
+    assert_int_equal(heap.reported, 1);
     assert_int_equal(heap.used_bytes, 0);
     assert_ok(gemma_file_open(w.runtime, NULL, &fo, &w.file, &w.error), w.error.message);
     assert_ok(gemma_plan_create(w.file, &po, &w.plan, &w.error), w.error.message);

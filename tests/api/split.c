@@ -337,6 +337,9 @@ static void split_fits(void **state)
     assert_true(gemma_plan_n_heaps(small.plan) >= 2);
     assert_int_equal(gemma_plan_bill(small.plan, 0, &bill), GEMMA_OK);
     assert_true(bill.total_bytes <= po.budget_bytes - HEADROOM);
+    assert_int_equal(gemma_plan_describe(small.plan, &info), GEMMA_OK);
+    assert_true(info.split_layers > 0 && info.split_layers <= t.n_layers && !info.split_experts);
+    assert_int_equal(info.second_device, 0);
     step = world_step(&small);
     s = world_session(&small);
     float *split = rows_of(&small, step, s, ids, 32);
