@@ -104,9 +104,11 @@ static int fetch(load *l, const gm_weight *w, uint64_t at, void *dst, uint64_t n
         memcpy(dst, (const char *)w->made + at, (size_t)n);
         return GEMMA_OK;
     }
+    gemma_error why;
+    gm_error_init(&why);
     l->r->read_bytes += n;
-    int rc = gm_gguf_read(l->gguf, w->tensor, w->offset + at, dst, n, l->error);
-    return rc ? rc : check_finite(l, w, at, dst, n);
+    int rc = gm_gguf_read(l->gguf, w->tensor, w->offset + at, dst, n, &why);
+    return rc ? gm_fail(l->error, rc, "%s: %s", w->tensor->name, why.message) : check_finite(l, w, at, dst, n);
 }
 
 static int move(load *l, const gm_weight *w, gm_buffer *b, uint64_t offset)
