@@ -209,19 +209,28 @@ GEMMA_PUBLIC int gemma_heap_describe(const gemma_runtime *runtime, uint32_t devi
 GEMMA_PUBLIC int gemma_device_find(const gemma_runtime *runtime, const char *name, uint32_t *device,
                                    gemma_error *error);
 
-/* A device's measured speeds; kept by the host, handed to plans. Probes of several devices are chained. */
+/* A device's measured speeds; kept by the host, handed to plans. Probes of several devices are chained. Rates are those
+ * of the whole device, or of all threads; a multiply-add counts as two operations. 0: not measured; plans then leave
+ * that cost out, or take read_gb_s for the rate of a product. gemma_plan_predict says what is made of them. */
 typedef struct gemma_probe {
     uint32_t size;
     uint32_t device;
-    double read_gb_s;               /* reading, all threads or the whole device */
-    double compute_gflops;          /* reserved; 0 */
-    double op_us;                   /* cost of one op, reserved; 0 */
-    double submit_us;               /* cost of one submit, reserved; 0 */
+    double read_gb_s;               /* reading memory and doing nothing else */
+    double compute_gflops;          /* products of a Q4_K matrix with up to 512 vectors at once */
+    double op_us;                   /* one op beyond what it reads: its start, and the wait for the one before */
+    double submit_us;               /* starting a program on a device at rest and waiting for its end */
     const struct gemma_probe *next; /* of another device; NULL: none */
+    double q4_gb_s;                 /* bytes of a matrix a second in the product with one vector: Q4_K */
+    double q6_gb_s;                 /* Q6_K */
+    double q8_gb_s;                 /* Q8_0 */
+    double f16_gb_s;                /* F16 */
+    double attention_gflops;        /* attention of one row, four query heads a KV head, F16 KV */
 } gemma_probe;
 
-/* Measures for up to 300 ms with up to 256 MiB of host memory (freed before returning).
- * Errors: ARG, NOMEM, CANCELLED. Since 0.1. */
+/* Measures for about 300 ms with up to 256 MiB of the device's memory (freed before returning), less where it has less.
+ * The first time a GPU's driver compiles kernels as well. Figures are the best of several runs.
+ * Errors: ARG, UNSUPPORTED, NOMEM, DEVMEM, LOST, CANCELLED; after any, `result` is as it was. Threads: any; while a model
+ * runs on the device each slows the other. Since 0.1. */
 GEMMA_PUBLIC int gemma_device_probe(gemma_runtime *runtime, uint32_t device, gemma_cancel *cancel, gemma_probe *result,
                                     gemma_error *error);
 
@@ -373,6 +382,7 @@ typedef struct gemma_plan_options {
      * tried. NULL: as proposed. */
     uint32_t (*place)(void *user, const gemma_placement *want);
     void *place_user;
+    struct gemma_model *replaces; /* for gemma_model_replan: what this model holds counts as free; NULL: nothing does */
 } gemma_plan_options;
 
 /* Arithmetic only: no weights are read, no bulk memory is touched. A plan that does not fit is still a plan (so that
@@ -446,14 +456,27 @@ GEMMA_PUBLIC int gemma_plan_describe(const gemma_plan *plan, gemma_plan_info *in
 
 typedef struct gemma_prediction {
     uint32_t size;
-    uint32_t measured;        /* 0: no probe was given; the rates are 0 */
+    uint32_t measured;        /* 0: a device of the plan has no probe; the rates are 0 */
     uint64_t bytes_per_token; /* weights a decoded token reads */
     uint64_t kv_bytes_full;   /* KV it reads on top when the context is full */
-    double decode_tok_s;      /* at depth 0 */
+    double decode_tok_s;      /* at `depth` */
     double decode_full_tok_s; /* at full context */
-    double prefill_tok_s;     /* 0: not predicted */
+    double prefill_tok_s;     /* of `ubatch` tokens behind `depth`; 0: a device's compute_gflops was not measured */
+    uint64_t depth;           /* tokens in the context before */
+    uint64_t kv_bytes;        /* KV a decoded token reads on top at `depth` */
 } gemma_prediction;
+/* How fast one session will be, on devices that do nothing else. The time of a token is the sum over the plan's devices
+ * (they work one behind the other) of
+ *     weights read / rate of their format        q4_gb_s below 5 bits a weight, q6_ below 8, q8_ below 16, f16_ above
+ *   + attention                                  KV read / read_gb_s or its operations / attention_gflops, if longer
+ *   + ops × op_us + submits × submit_us + bytes that come from other devices / read_gb_s.
+ * For a prompt, products take what they read / read_gb_s or their operations / compute_gflops, if longer; attention is
+ * that of a token in the middle, for each. Formats whose kernels are slower than the one measured (few bits, from
+ * codebooks) are predicted too fast, and sampling is left out. The same as gemma_plan_predict_at with depth 0. Any
+ * thread. Errors: ARG. Since 0.1. */
 GEMMA_PUBLIC int gemma_plan_predict(const gemma_plan *plan, gemma_prediction *prediction);
+/* With `depth` tokens in the context before; no more than the plan's context counts. Any thread. Errors: ARG. Since 0.1. */
+GEMMA_PUBLIC int gemma_plan_predict_at(const gemma_plan *plan, uint32_t depth, gemma_prediction *prediction);
 
 /* Advice: plans that would fit, as changed options, each tried: with them gemma_plan_create gives that plan.
  * Errors: ARG (index). Since 0.1. */
@@ -481,12 +504,50 @@ GEMMA_PUBLIC int gemma_plan_advice(const gemma_plan *plan, uint32_t index, gemma
 /* Threads: steps may come from any thread and queue up; status calls from any thread. */
 typedef struct gemma_model gemma_model;
 
+enum {                           /* what happened to memory; readers accept numbers they do not know */
+       GEMMA_EVENT_SHRUNK = 1,   /* a heap's budget no longer covers what the model has there */
+       GEMMA_EVENT_PAGED = 2,    /* a block is read so slowly that it can no longer lie in the device's memory */
+       GEMMA_EVENT_RECOVERED = 3 /* neither is so any more */
+};
+
+enum { /* what the host wants done about it; unknown numbers: KEEP */
+       GEMMA_PRESSURE_KEEP = 0,
+       GEMMA_PRESSURE_STOP = 1, /* this step and later ones answer STALE, until RECOVERED, resume or replan */
+       GEMMA_PRESSURE_PARK = 2, /* gemma_model_park; this step and later ones answer STATE until resume or replan */
+       GEMMA_PRESSURE_REPLAN =
+           3 /* a plan of the same options, shrunk to the budgets of now, takes over; where none fits, or
+                                    its loading fails, the step answers why and the model is parked */
+};
+
+typedef struct gemma_pressure {
+    uint32_t size;
+    uint32_t kind; /* GEMMA_EVENT_… */
+    uint32_t device;
+    uint32_t heap;
+    uint64_t budget_bytes;  /* of the heap, as the driver says now */
+    uint64_t used_bytes;    /* by this process, as far as is known */
+    uint64_t planned_bytes; /* what the model has there */
+    uint64_t slow_bytes;    /* PAGED: of the blocks that are slow */
+    double gb_s;            /* PAGED, RECOVERED: measured on the slowest block; else 0 */
+    double expected_gb_s;   /* the same when the model was loaded; 0: not measured */
+} gemma_pressure;
+
+enum {
+    GEMMA_LOAD_REHEARSE =
+        1 /* takes all memory and moves no weights: shows that the plan can be had. Steps answer STATE */
+};
+
 typedef struct gemma_load_options {
     uint32_t size;
-    uint32_t reserved;
+    uint32_t flags;          /* GEMMA_LOAD_… */
     gemma_progress progress; /* bytes; called at least every 64 MiB, the last call has done == total */
     void *progress_user;
     gemma_cancel *cancel; /* NULL: none */
+    /* Called before a step, at most once a second, when something happened to the memory; answers GEMMA_PRESSURE_…. On the
+     * thread that submits the step; may call gemma_cancel_…, gemma_model_query and gemma_heap_describe. NULL: budgets are
+     * not watched. */
+    uint32_t (*pressure)(void *user, const gemma_pressure *event);
+    void *pressure_user;
 } gemma_load_options;
 
 /* Carries the plan out: the one call that takes bulk memory. On failure nothing is left. Where weights are converted
@@ -495,6 +556,25 @@ typedef struct gemma_load_options {
 GEMMA_PUBLIC int gemma_model_load(gemma_plan *plan, const gemma_load_options *options, gemma_model **out,
                                   gemma_error *error);
 GEMMA_PUBLIC void gemma_model_close(gemma_model *model);
+
+/* Gives back all bulk memory; the KV pages in use are kept in host memory, and sessions, their positions, forks and marks
+ * stay. Until the model is resumed or replanned, steps, feeds and saving answer STATE. Waits for the step under way. Any
+ * thread, but one of these three calls at a time, and no session or step of the model is created meanwhile.
+ * Errors: ARG, NOMEM, LOST, STATE (it is parked): nothing has changed. Since 0.1. */
+GEMMA_PUBLIC int gemma_model_park(gemma_model *model, gemma_error *error);
+/* Takes the memory again by the model's plan. `options` as for gemma_model_load (NULL: as given then); a REHEARSE flag is
+ * refused. Errors: as gemma_model_load, STATE (it is not parked); the model is parked as before. Since 0.1. */
+GEMMA_PUBLIC int gemma_model_resume(gemma_model *model, const gemma_load_options *options, gemma_error *error);
+/* Goes on with another plan of the same file: parks where that was not done, then loads. Nothing is needed twice at once
+ * but the KV pages in use, in host memory. Sessions keep their content; KV of another type is converted (and no longer
+ * bit for bit what it was); sessions longer than the new ctx, or more than it has pages or sessions for, are refused before
+ * anything is given back. Steps made for more rows than the new ubatch answer SMALL. Marks the new plan has no room for go.
+ * Errors: as gemma_model_load; ARG (a plan of another file), FULL, NOPAGES, NOFIT: nothing has changed, otherwise the model
+ * is parked. Since 0.1. */
+GEMMA_PUBLIC int gemma_model_replan(gemma_model *model, gemma_plan *plan, const gemma_load_options *options,
+                                    gemma_error *error);
+/* The plan it goes by, which REPLAN may have made; valid while the model is open and no other takes over. NULL: no model. */
+GEMMA_PUBLIC gemma_plan *gemma_model_plan(gemma_model *model);
 
 typedef struct gemma_model_status {
     uint32_t size;
@@ -511,6 +591,10 @@ typedef struct gemma_model_status {
     double load_seconds;
     uint64_t load_bytes;
     uint64_t driver_bytes; /* what a GPU's driver took on top, by its own count; 0 where it keeps none */
+    uint32_t parked;       /* 1: it holds no bulk memory but its sessions' pages */
+    uint32_t n_events;     /* of pressure, since loading */
+    double slowest_gb_s;   /* proof: each block was read once when loaded, the slowest at this rate; 0: not measured */
+    double median_gb_s;
 } gemma_model_status;
 GEMMA_PUBLIC int gemma_model_query(const gemma_model *model, gemma_model_status *status);
 

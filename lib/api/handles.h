@@ -7,6 +7,7 @@
 #define GM_API_HANDLES_H
 
 #include "session/session.h"
+#include "weights/proof.h"
 
 #define GM_DEVICES_MAX 20
 
@@ -34,11 +35,27 @@ struct gemma_plan {
     char note[256]; /* why better devices were passed over */
 };
 
+/* What watching a model's memory has found so far. One thread at a time looks. */
+typedef struct gm_watch {
+    atomic_flag looking;
+    uint64_t polled_ns, read_ns; /* budgets; blocks */
+    bool shrunk[GM_LINES_MAX];   /* by line of the plan's bill */
+    bool paged, stopped;
+    uint32_t n_slow; /* decode steps in a row */
+    uint64_t n_decoded;
+    double best_gb_s; /* of decode steps */
+    atomic_uint n_events;
+} gm_watch;
+
 struct gemma_model {
     gm_ref ref;
     gemma_plan *plan;
     gm_engine *engine;
+    gemma_load_options options;
     uint64_t driver_bytes; /* measured when it was loaded */
+    gm_proof *proof;       /* NULL: parked, or rehearsed */
+    gm_proof_result proved;
+    gm_watch watch;
 };
 
 struct gemma_tokenizer {
@@ -66,6 +83,14 @@ void gm_runtime_drop(gemma_runtime *runtime);
 void gm_file_drop(gemma_file *file);
 void gm_plan_drop(gemma_plan *plan);
 void gm_model_drop(gemma_model *model);
+
+/* ---- model.c ---- */
+int gm_model_resume(gemma_model *model, gemma_plan *plan, gemma_error *error);
+/* ---- pressure.c ---- */
+/* For the engine, before every step; `user` is the model. */
+int gm_model_between(void *user, gemma_error *error);
+/* Memory is another now: what was found of the old does not count. */
+void gm_watch_reset(gm_watch *w);
 
 static inline gm_mem *gm_model_mem(gemma_model *m) { return &m->plan->file->runtime->mem; }
 

@@ -4,6 +4,7 @@ void gm_model_drop(gemma_model *model)
 {
     if (!model || !gm_ref_drop(&model->ref)) return;
     gemma_plan *plan = model->plan;
+    gm_proof_destroy(model->proof);
     gm_engine_destroy(model->engine);
     gm_delete(gm_model_mem(model), model);
     gm_plan_drop(plan);
@@ -32,38 +33,120 @@ static uint64_t planned_bytes(const gm_plan *p)
     return bytes;
 }
 
+/* Options, or with NULL those that were given before. */
+static int read_options(gemma_model *model, const gemma_load_options *options, bool first, gemma_error *error)
+{
+    gemma_load_options o;
+    if (!options && !first) return GEMMA_OK;
+    int rc = gm_options_read(&o, sizeof o, options, "gemma_load_options", error);
+    if (rc) return rc;
+    if (o.flags & ~(first ? (uint32_t)GEMMA_LOAD_REHEARSE : 0))
+        return gm_fail(error, GEMMA_E_ARG, "gemma_load_options.flags 0x%x are not known here", o.flags);
+    model->options = o;
+    return GEMMA_OK;
+}
+
+/* The memory of a plan, filled. */
+static int take_memory(gemma_model *model, gemma_plan *plan, gm_resident **resident, gemma_error *error)
+{
+    gemma_file *file = plan->file;
+    return gm_weights_load(plan->plan, file->gguf, file->runtime->pool, &model->options, resident, error);
+}
+
+/* What can be said only once all is there: what drivers took, and how fast every block is read. */
+static int prove(gemma_model *model, uint64_t held_before, gemma_error *error)
+{
+    const gm_plan *p = model->plan->plan;
+    uint64_t after = held_bytes(p), ours = held_before + planned_bytes(p);
+    model->driver_bytes = after > ours ? after - ours : 0;
+    gm_watch_reset(&model->watch);
+    if (model->options.flags & GEMMA_LOAD_REHEARSE) return GEMMA_OK;
+    int rc = gm_engine_prove(model->engine, &model->proof, &model->proved, error);
+    model->watch.paged = rc == GEMMA_OK && model->proved.slow_bytes > 0;
+    return rc;
+}
+
 int gemma_model_load(gemma_plan *plan, const gemma_load_options *options, gemma_model **out, gemma_error *error)
 {
     gm_error_clear(error);
     if (!out) return gm_fail(error, GEMMA_E_ARG, "gemma_model_load: out is NULL");
     *out = NULL;
-    gemma_load_options o;
-    int rc = gm_options_read(&o, sizeof o, options, "gemma_load_options", error);
-    if (rc) return rc;
     if (!plan) return gm_fail(error, GEMMA_E_ARG, "gemma_model_load: plan is NULL");
-    rc = gm_plan_check(plan->plan, error);
+    int rc = gm_plan_check(plan->plan, error);
     if (rc) return rc;
 
-    gm_mem *mem = &plan->file->runtime->mem;
-    gemma_model *model = gm_new(mem, sizeof *model, GEMMA_TAG_OBJECT);
+    gemma_model *model = gm_new(&plan->file->runtime->mem, sizeof *model, GEMMA_TAG_OBJECT);
     if (!model) return gm_fail_nomem(error, "a model handle", sizeof *model);
     gm_ref_init(&model->ref);
     model->plan = plan;
     gm_ref_take(&plan->ref);
     gm_resident *resident = NULL;
     uint64_t before = held_bytes(plan->plan);
-    rc = gm_weights_load(plan->plan, plan->file->gguf, plan->file->runtime->pool, o.progress, o.progress_user, o.cancel,
-                         &resident, error);
+    rc = read_options(model, options, true, error);
+    if (!rc) rc = take_memory(model, plan, &resident, error);
     if (!rc) rc = gm_engine_create(plan->plan, resident, &model->engine, error);
+    if (!rc) rc = prove(model, before, error);
     if (rc) {
         gm_model_drop(model);
         return rc;
     }
-    uint64_t after = held_bytes(plan->plan), ours = before + planned_bytes(plan->plan);
-    if (after > ours) model->driver_bytes = after - ours;
+    gm_engine_watch(model->engine, gm_model_between, model);
     *out = model;
     return GEMMA_OK;
 }
+
+/* ---- parked, resumed, planned anew ---- */
+
+int gemma_model_park(gemma_model *model, gemma_error *error)
+{
+    gm_error_clear(error);
+    if (!model) return gm_fail(error, GEMMA_E_ARG, "gemma_model_park: model is NULL");
+    if (model->options.flags & GEMMA_LOAD_REHEARSE)
+        return gm_fail(error, GEMMA_E_STATE, "gemma_model_park: the model was loaded as a rehearsal");
+    gm_proof *proof = model->proof; /* its readings are of memory that goes */
+    int rc = gm_engine_park(model->engine, proof, error);
+    if (!rc) model->proof = NULL;
+    return rc;
+}
+
+/* The model is parked; on success the plan is the model's. */
+int gm_model_resume(gemma_model *model, gemma_plan *plan, gemma_error *error)
+{
+    gm_resident *resident = NULL;
+    gemma_plan *old = model->plan;
+    uint64_t before = held_bytes(plan->plan);
+    int rc = gm_plan_check(plan->plan, error);
+    if (!rc) rc = take_memory(model, plan, &resident, error);
+    if (!rc) rc = gm_engine_resume(model->engine, plan->plan, resident, error);
+    if (rc) return rc;
+    gm_ref_take(&plan->ref);
+    model->plan = plan;
+    gm_plan_drop(old);
+    return prove(model, before, error);
+}
+
+int gemma_model_resume(gemma_model *model, const gemma_load_options *options, gemma_error *error)
+{
+    gm_error_clear(error);
+    if (!model) return gm_fail(error, GEMMA_E_ARG, "gemma_model_resume: model is NULL");
+    if (!gm_engine_is_parked(model->engine))
+        return gm_fail(error, GEMMA_E_STATE, "gemma_model_resume: the model is not parked");
+    int rc = read_options(model, options, false, error);
+    return rc ? rc : gm_model_resume(model, model->plan, error);
+}
+
+int gemma_model_replan(gemma_model *model, gemma_plan *plan, const gemma_load_options *options, gemma_error *error)
+{
+    gm_error_clear(error);
+    if (!model || !plan) return gm_fail(error, GEMMA_E_ARG, "gemma_model_replan: model or plan is NULL");
+    int rc = read_options(model, options, false, error);
+    if (!rc) rc = gm_plan_check(plan->plan, error);
+    if (!rc) rc = gm_engine_can_take(model->engine, plan->plan, error);
+    if (!rc && !gm_engine_is_parked(model->engine)) rc = gemma_model_park(model, error);
+    return rc ? rc : gm_model_resume(model, plan, error);
+}
+
+gemma_plan *gemma_model_plan(gemma_model *model) { return model ? model->plan : NULL; }
 
 void gemma_model_close(gemma_model *model) { gm_model_drop(model); }
 
@@ -73,5 +156,8 @@ int gemma_model_query(const gemma_model *model, gemma_model_status *status)
     gemma_model_status full = { .size = sizeof full };
     gm_engine_query(model->engine, &full);
     full.driver_bytes = model->driver_bytes;
+    full.n_events = atomic_load(&model->watch.n_events);
+    full.slowest_gb_s = model->proved.slowest_gb_s;
+    full.median_gb_s = model->proved.median_gb_s;
     return gm_result_write(status, &full, sizeof full);
 }

@@ -37,6 +37,7 @@ static int plan_for(gemma_file *file, const gemma_plan_options *o, gm_plan **out
     int rc = gm_settings_read(file->model, &devices, o, &settings, error);
     if (rc) return rc;
     settings.mapped = file->in_memory;
+    if (o->replaces && !gm_engine_is_parked(o->replaces->engine)) settings.replaced = o->replaces->plan->plan;
     return gm_plan_create(&rt->mem, file->gguf, file->model, &devices, &settings, out, error);
 }
 
@@ -184,8 +185,14 @@ int gemma_plan_describe(const gemma_plan *plan, gemma_plan_info *info)
 
 int gemma_plan_predict(const gemma_plan *plan, gemma_prediction *prediction)
 {
+    return gemma_plan_predict_at(plan, 0, prediction);
+}
+
+int gemma_plan_predict_at(const gemma_plan *plan, uint32_t depth, gemma_prediction *prediction)
+{
     if (!plan || !prediction) return GEMMA_E_ARG;
-    return gm_result_write(prediction, &plan->plan->prediction, sizeof plan->plan->prediction);
+    gemma_prediction full = gm_plan_predict(plan->plan, depth);
+    return gm_result_write(prediction, &full, sizeof full);
 }
 
 uint32_t gemma_plan_n_advice(const gemma_plan *plan) { return plan ? plan->plan->n_advice : 0; }

@@ -6,7 +6,8 @@
 #include "op/op.h"
 
 typedef struct gm_backend gm_backend;
-typedef struct gm_exec gm_exec; /* a program compiled for one placement */
+typedef struct gm_exec gm_exec;     /* a program compiled for one placement */
+typedef struct gm_reader gm_reader; /* reads buffers whole and times it */
 
 /* Device or host memory; each backend puts its own fields behind these. */
 typedef struct gm_buffer {
@@ -101,6 +102,8 @@ typedef struct gm_heap_state {
     bool budget_reported; /* false: total is all that is known */
 } gm_heap_state;
 
+#define GM_READER_BYTES 4096
+
 typedef struct gm_backend_fns {
     void (*destroy)(gm_backend *be);
     void (*describe)(const gm_backend *be, gemma_device_info *info); /* size is set by the caller */
@@ -126,8 +129,15 @@ typedef struct gm_backend_fns {
      * block's page copies are done even if the step is cancelled. OK: `wait` says how it ended, a cancel included. */
     int (*submit)(gm_exec *exec, const gemma_cancel *cancel, gemma_error *error);
     int (*wait)(gm_exec *exec, uint64_t timeout_ns, gemma_error *error); /* OK, TIMEOUT, CANCELLED, LOST */
-    /* Reads n bytes as fast as it can and returns 10^9 bytes per second; optional. */
-    int (*probe)(gm_backend *be, const gemma_cancel *cancel, double *gb_s, gemma_error *error);
+    /* Fills a buffer of weights with bytes of 1, if it can be written, and reads it as fast as it can for some 50 ms: 10^9
+     * bytes per second. Optional: the device cannot be measured. */
+    int (*read_rate)(gm_backend *be, gm_buffer *buffer, const gemma_cancel *cancel, double *gb_s, gemma_error *error);
+    /* Optional: times the device reading whole buffers of its own. `out` takes the sums, GM_READER_BYTES of it; what it
+     * held is lost. Time allocates and creates nothing. */
+    int (*reader_create)(gm_backend *be, gm_buffer *const *buffers, uint32_t n, gm_buffer *out, gm_reader **reader,
+                         gemma_error *error);
+    void (*reader_destroy)(gm_reader *reader);
+    int (*reader_time)(gm_reader *reader, uint32_t index, uint64_t *ns, gemma_error *error);
     /* Dispatches and submits of one run of the program, for benches. */
     void (*counts)(const gm_exec *exec, uint32_t *n_dispatches, uint32_t *n_submits);
     /* What was compiled so far, for the host to keep; *n_bytes is 0 at first, SMALL when more than n_cap. Optional:
@@ -166,6 +176,9 @@ void gm_buffer_destroy(gm_buffer *buffer);
 int gm_buffer_write(gm_buffer *buffer, uint64_t offset, const void *src, uint64_t n, gemma_error *error);
 int gm_buffer_read(gm_buffer *buffer, uint64_t offset, void *dst, uint64_t n, gemma_error *error);
 int gm_exec_create(gm_backend *be, const gm_exec_desc *desc, gm_exec **out, gemma_error *error);
+/* ---- probe.c ---- */
+/* Fills in what is measured. UNSUPPORTED, CANCELLED, or what memory and steps may fail with. */
+int gm_backend_probe(gm_backend *be, const gemma_cancel *cancel, gemma_probe *probe, gemma_error *error);
 /* A backend without kernels saves 0 bytes and takes none but 0. */
 int gm_backend_save_kernels(gm_backend *be, void *buffer, size_t n_cap, size_t *n_bytes, gemma_error *error);
 int gm_backend_load_kernels(gm_backend *be, const void *bytes, size_t n_bytes, gemma_error *error);

@@ -23,6 +23,7 @@
 static inline uint32_t gm_min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
 static inline uint32_t gm_max_u32(uint32_t a, uint32_t b) { return a > b ? a : b; }
 static inline uint64_t gm_min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
+static inline double gm_max_f64(double a, double b) { return a > b ? a : b; }
 static inline uint64_t gm_max_u64(uint64_t a, uint64_t b) { return a > b ? a : b; }
 static inline uint64_t gm_div_up(uint64_t a, uint64_t b) { return a / b + (a % b != 0); }
 /* `to` is a power of two. The caller knows that a + to does not overflow. */

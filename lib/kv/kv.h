@@ -76,6 +76,15 @@ uint32_t gm_kv_page(const gm_kv_seq *seq, gm_kv_kind kind, uint32_t index);
  * is beyond the window), FULL (beyond ctx), NOPAGES: nothing has changed. */
 int gm_kv_adopt(gm_kv_seq *seq, uint32_t length, uint32_t sliding_first);
 
+/* Gives `to`, which is empty, sequences like those of `from`: the same positions on pages of its own, shared where they
+ * were shared, and as many marks as it has room for. map[kind][old page] becomes the new page, or UINT32_MAX where there
+ * is none; arrays as long as `from`'s pools. No prepare is under way. FULL (a sequence is longer than to's ctx), NOPAGES
+ * (pages or tables), NOMEM: `from` is as before, `to` is to be abandoned. */
+int gm_kv_rehouse(gm_kv *from, gm_kv *to, uint32_t *map[2]);
+gm_kv_seq *gm_kv_seq_moved(const gm_kv_seq *seq); /* what became of it in the last rehouse */
+bool gm_kv_page_used(const gm_kv *kv, gm_kv_kind kind, uint32_t page);
+void gm_kv_abandon(gm_kv *kv); /* destroys it with its sequences */
+
 /* Writes the changed entries of the page tables to `table` (this sequence's line of the step block). */
 void gm_kv_sync(gm_kv_seq *seq, uint32_t *table);
 

@@ -1,6 +1,6 @@
 #include "kv/pages.h"
 
-static void free_mark(gm_kv *kv, mark *m)
+void gm_kv_free_mark(gm_kv *kv, mark *m)
 {
     for (uint32_t i = 0; i < m->n_pages; i++) gm_kv_release(kv, GM_KV_SLIDING, m->pages[i]);
     m->seq = NULL;
@@ -20,7 +20,7 @@ void gm_kv_unmark_beyond(gm_kv_seq *seq, uint32_t position)
 {
     gm_kv *kv = seq->kv;
     for (uint32_t i = 0; i < kv->shape.n_marks; i++) {
-        if (kv->marks[i].seq == seq && kv->marks[i].position > position) free_mark(kv, &kv->marks[i]);
+        if (kv->marks[i].seq == seq && kv->marks[i].position > position) gm_kv_free_mark(kv, &kv->marks[i]);
     }
 }
 
@@ -28,7 +28,7 @@ void gm_kv_unmark_all(gm_kv_seq *seq)
 {
     gm_kv_unmark_beyond(seq, 0);
     mark *m = find_mark(seq, 0);
-    if (m) free_mark(seq->kv, m);
+    if (m) gm_kv_free_mark(seq->kv, m);
 }
 
 uint32_t gm_kv_marks_on(const gm_kv_seq *seq, uint32_t page_index, uint32_t page)
@@ -58,7 +58,7 @@ static mark *take_mark(gm_kv_seq *seq)
             oldest = m;
     }
     if (!all_own || !oldest) return NULL;
-    free_mark(kv, oldest);
+    gm_kv_free_mark(kv, oldest);
     return oldest;
 }
 
@@ -84,7 +84,7 @@ int gm_kv_unmark(gm_kv_seq *seq, uint32_t position)
 {
     mark *m = find_mark(seq, position);
     if (!m) return GEMMA_E_ARG;
-    free_mark(seq->kv, m);
+    gm_kv_free_mark(seq->kv, m);
     return GEMMA_OK;
 }
 

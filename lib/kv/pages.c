@@ -1,7 +1,8 @@
 #include "kv/pages.h"
 
-static uint32_t take(pool *p)
+uint32_t gm_kv_take(gm_kv *kv, uint32_t kind)
 {
+    pool *p = &kv->pools[kind];
     uint32_t page = p->free_pages[--p->n_free];
     p->holders[page] = 1;
     return page;
@@ -36,8 +37,7 @@ void gm_kv_empty(gm_kv_seq *seq, uint32_t kind)
     seq->rings[kind].first = seq->rings[kind].end = 0;
 }
 
-/* The first sliding page that a position still to be had can see. */
-static uint32_t first_seen(const gm_kv_shape *s, uint32_t length)
+uint32_t gm_kv_first_seen(const gm_kv_shape *s, uint32_t length)
 {
     return length > s->slack ? window_start(s, length - s->slack) / GM_PAGE : 0;
 }
@@ -46,7 +46,7 @@ static void slide(gm_kv_seq *seq)
 {
     ring *r = &seq->rings[GM_KV_SLIDING];
     if (!r->size) return;
-    uint32_t first = first_seen(&seq->kv->shape, seq->length);
+    uint32_t first = gm_kv_first_seen(&seq->kv->shape, seq->length);
     while (r->first < first) gm_kv_release(seq->kv, GM_KV_SLIDING, *entry_of(r, r->first++));
 }
 
@@ -75,7 +75,7 @@ static void extend(gm_kv_seq *seq, uint32_t kind, uint32_t end)
 {
     ring *r = &seq->rings[kind];
     if (!r->size) return;
-    for (; r->end < end; r->end++) gm_kv_set_entry(r, r->end, take(&seq->kv->pools[kind]));
+    for (; r->end < end; r->end++) gm_kv_set_entry(r, r->end, gm_kv_take(seq->kv, kind));
 }
 
 /* The begun page is replaced by a copy of it. */
@@ -84,7 +84,7 @@ static gm_page_copy split(gm_kv_seq *seq, uint32_t kind)
     ring *r = &seq->rings[kind];
     uint32_t index = seq->length / GM_PAGE;
     r->split_from = *entry_of(r, index);
-    gm_kv_set_entry(r, index, take(&seq->kv->pools[kind]));
+    gm_kv_set_entry(r, index, gm_kv_take(seq->kv, kind));
     return (gm_page_copy){ .kind = kind, .from = r->split_from, .to = *entry_of(r, index) };
 }
 
@@ -169,7 +169,7 @@ int gm_kv_adopt(gm_kv_seq *seq, uint32_t length, uint32_t sliding_first)
     if (seq->length || seq->prepared || seq->reserved) return GEMMA_E_ARG;
     if (length > s->ctx) return GEMMA_E_FULL;
     if (sliding->size && sliding_first > window_start(s, length) / GM_PAGE) return GEMMA_E_ARG;
-    if (sliding->size) sliding->first = sliding->end = gm_max_u32(sliding_first, first_seen(s, length));
+    if (sliding->size) sliding->first = sliding->end = gm_max_u32(sliding_first, gm_kv_first_seen(s, length));
     if (!has_room(seq, GM_KV_GLOBAL, length) || !has_room(seq, GM_KV_SLIDING, length)) {
         sliding->first = sliding->end = 0;
         return GEMMA_E_NOPAGES;

@@ -46,6 +46,7 @@ struct gm_kv_seq {
     uint32_t length;   /* committed positions */
     uint32_t prepared; /* positions behind them */
     uint32_t reserved; /* global pages kept beyond the length */
+    gm_kv_seq *moved;  /* by rehouse */
     ring rings[KINDS];
 };
 
@@ -57,13 +58,17 @@ static inline uint32_t window_start(const gm_kv_shape *s, uint32_t position)
     return position >= s->window ? position - s->window + 1 : 0;
 }
 
+uint32_t gm_kv_take(gm_kv *kv, uint32_t kind); /* a free page, of which there is one */
 void gm_kv_hold(gm_kv *kv, uint32_t kind, uint32_t page);
 void gm_kv_release(gm_kv *kv, uint32_t kind, uint32_t page);
 void gm_kv_set_entry(ring *r, uint32_t page_index, uint32_t page);
+/* The first sliding page that a position still to be had can see. */
+uint32_t gm_kv_first_seen(const gm_kv_shape *s, uint32_t length);
 /* Gives back the pages from page number `end` on. */
 void gm_kv_trim(gm_kv_seq *seq, uint32_t kind, uint32_t end);
 /* Gives back every page; the ring then starts at page number 0. */
 void gm_kv_empty(gm_kv_seq *seq, uint32_t kind);
+void gm_kv_free_mark(gm_kv *kv, mark *m);
 /* Frees the sequence's marks beyond `position`. */
 void gm_kv_unmark_beyond(gm_kv_seq *seq, uint32_t position);
 void gm_kv_unmark_all(gm_kv_seq *seq);

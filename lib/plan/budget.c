@@ -4,10 +4,20 @@
 
 static uint64_t minus(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 
+/* What a plan has in the heap. */
+static uint64_t replaced_bytes(const gm_backend *backend, uint32_t heap, const gm_plan *plan)
+{
+    for (uint32_t i = 0; plan && i < plan->n_lines; i++)
+        if (plan->devices.backends[plan->lines[i].share] == backend && plan->lines[i].heap == heap)
+            return plan->lines[i].total_bytes;
+    return 0;
+}
+
 uint64_t gm_plan_budget(const gm_backend *backend, uint32_t heap, const gm_settings *settings)
 {
     gm_heap_state state = { 0 };
     backend->fns->heap(backend, heap, &state);
+    state.used_bytes = minus(state.used_bytes, replaced_bytes(backend, heap, settings->replaced));
     uint64_t budget = minus(state.budget_bytes, state.used_bytes), headroom;
     bool reported = state.budget_reported;
     if (settings->budget_bytes && heap == gm_backend_heap_of(backend, GEMMA_TAG_WEIGHTS)) {

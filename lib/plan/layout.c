@@ -343,7 +343,7 @@ static int lay_out(layout *y)
     if (rc) return rc;
     gm_layout_warn(p);
     gm_plan_weigh(p);
-    gm_layout_predict(p, y->share);
+    p->prediction = gm_plan_predict(p, 0);
     return GEMMA_OK;
 }
 

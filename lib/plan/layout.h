@@ -52,7 +52,6 @@ uint32_t gm_layout_share_of(const gm_plan *plan, const gm_op *op, const uint8_t 
 int gm_layout_cut(gm_plan *plan, gm_which which, const uint8_t *weight_share, gemma_error *error);
 void gm_cuts_clear(gm_mem *mem, gm_cuts *cuts);
 /* ---- predict.c ---- */
-void gm_layout_predict(gm_plan *plan, const uint8_t *weight_share);
 /* K and V that one token more reads in a layer when the context is full. */
 uint64_t gm_layout_full_read(const gm_plan *plan, uint32_t kv);
 

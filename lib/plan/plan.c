@@ -82,6 +82,7 @@ int gm_plan_create(gm_mem *mem, const gm_gguf *gguf, const gm_model *model, cons
         gm_plan_destroy(plan);
         return rc;
     }
+    plan->settings.replaced = NULL;
     *out = plan;
     return GEMMA_OK;
 }

@@ -45,8 +45,9 @@ typedef struct gm_settings {
     void *place_user;
     gemma_probe probes[GM_SHARES_MAX]; /* of the plan's devices; read_gb_s 0: not measured */
     /* SPLIT, as tried by the planner: what goes to device `second`. */
-    uint32_t second, split_layers; /* the first split_layers layers */
-    bool split_experts;            /* all experts */
+    uint32_t second, split_layers;  /* the first split_layers layers */
+    bool split_experts;             /* all experts */
+    const struct gm_plan *replaced; /* whose memory counts as free, while the plan is made */
 } gm_settings;
 
 typedef enum gm_which { GM_PROGRAM_FULL = 0, GM_PROGRAM_CUT = 1, GM_PROGRAMS = 2 } gm_which;
@@ -138,6 +139,8 @@ static inline bool gm_plan_converts(const gm_plan *plan, uint32_t w)
 }
 uint64_t gm_plan_held_bytes(const gm_plan *plan, uint32_t w);
 uint64_t gm_plan_read_bytes(const gm_plan *plan, uint32_t w); /* of it that one decoded token reads */
+/* With `depth` tokens in the context before; at most the plan's context. */
+gemma_prediction gm_plan_predict(const gm_plan *plan, uint32_t depth);
 /* ARG: no such candidate. */
 int gm_placement_home(const gemma_placement *want, uint32_t index, gemma_home *home);
 /* Bytes that a plan with these settings may use of a heap now: its budget less what is held of it and the headroom. */

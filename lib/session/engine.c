@@ -28,7 +28,8 @@ int gm_engine_create(const gm_plan *plan, gm_resident *resident, gm_engine **out
 void gm_engine_destroy(gm_engine *e)
 {
     if (!e) return;
-    gm_segments_destroy(e);
+    if (!e->parked) gm_segments_destroy(e);
+    gm_parked_destroy(e->parked);
     gm_kv_destroy(e->kv);
     gm_mutex_destroy(e->mem, e->lock);
     gm_resident_destroy(e->resident);
@@ -41,9 +42,12 @@ void gm_engine_query(gm_engine *e, gemma_model_status *status)
     *status = e->status;
     status->size = sizeof *status;
     status->lost = e->lost;
-    status->allocated_bytes = e->resident->allocated_bytes;
-    status->load_bytes = e->resident->read_bytes;
-    status->load_seconds = e->resident->seconds;
+    status->parked = e->parked != NULL;
+    if (e->resident) {
+        status->allocated_bytes = e->resident->allocated_bytes;
+        status->load_bytes = e->resident->read_bytes;
+        status->load_seconds = e->resident->seconds;
+    }
     status->global_pages = e->plan->kv_shape.n_global;
     status->sliding_pages = e->plan->kv_shape.n_sliding;
     status->global_pages_free = gm_kv_free_pages(e->kv, GM_KV_GLOBAL);
@@ -91,6 +95,9 @@ static void count(gm_engine *e, const gm_step *t)
     e->status.step_ns += e->status.last_step_ns;
     e->status.steps++;
     e->status.rows += t->n_rows;
+    if (t->n_rows != 1) return;
+    e->n_decoded++;
+    e->decode_ns = e->status.last_step_ns;
 }
 
 static void finish(gm_engine *e, int rc, const gemma_error *error)
@@ -138,7 +145,7 @@ bool gm_engine_await(gm_engine *e, const gm_step *t, uint64_t timeout_ns)
     return t->state != STEP_RUNNING;
 }
 
-static void await_idle(gm_engine *e)
+void gm_engine_await_idle(gm_engine *e)
 {
     while (e->busy || e->running) {
         if (e->busy)
@@ -148,8 +155,15 @@ static void await_idle(gm_engine *e)
     }
 }
 
-static int check_lost(const gm_engine *e, gemma_error *error)
+void gm_engine_await_still(gm_engine *e)
 {
+    while (e->moving) gm_mutex_wait(e->lock, FOREVER);
+}
+
+/* Something to run steps with is there. */
+static int check_ready(const gm_engine *e, gemma_error *error)
+{
+    if (e->parked) return gm_fail(error, GEMMA_E_STATE, "the model is parked; resume it first");
     if (e->lost) return gm_fail(error, GEMMA_E_LOST, "an earlier step lost the device; load the model again");
     return GEMMA_OK;
 }
@@ -157,8 +171,8 @@ static int check_lost(const gm_engine *e, gemma_error *error)
 int gm_engine_take(gm_engine *e, gemma_error *error)
 {
     gm_mutex_lock(e->lock);
-    await_idle(e);
-    int rc = check_lost(e, error);
+    gm_engine_await_idle(e);
+    int rc = check_ready(e, error);
     if (!rc) e->busy = true;
     gm_mutex_unlock(e->lock);
     return rc;
@@ -172,6 +186,26 @@ int gm_engine_give(gm_engine *e, int rc)
     gm_mutex_wake_all(e->lock);
     gm_mutex_unlock(e->lock);
     return rc;
+}
+
+void gm_engine_last_decode(gm_engine *e, uint64_t *n, uint64_t *ns)
+{
+    gm_mutex_lock(e->lock);
+    *n = e->n_decoded;
+    *ns = e->decode_ns;
+    gm_mutex_unlock(e->lock);
+}
+
+int gm_engine_prove(gm_engine *e, gm_proof **proof, gm_proof_result *result, gemma_error *error)
+{
+    int rc = gm_engine_take(e, error);
+    return rc ? rc : gm_engine_give(e, gm_proof_create(e->plan, e->resident, proof, result, error));
+}
+
+int gm_engine_prove_again(gm_engine *e, gm_proof *proof, gm_proof_result *result, gemma_error *error)
+{
+    int rc = gm_engine_take(e, error);
+    return rc ? rc : gm_engine_give(e, gm_proof_again(proof, result, error));
 }
 
 /* ---- the beginning of a step ---- */
@@ -281,14 +315,38 @@ static int check_start(const gm_engine *e, gm_step *t)
             return gm_fail(&t->error, GEMMA_E_STATE, "a session with %u rows in the step was destroyed",
                            t->parts[i].n_rows);
     }
-    return check_lost(e, &t->error);
+    const gm_step_limits *l = &e->plan->limits; /* of a plan that may be newer than the step */
+    if (t->n_rows > l->max_rows || t->n_lines > l->result_rows)
+        return gm_fail(&t->error, GEMMA_E_SMALL,
+                       "the step has %u rows, %u with logits or hidden states; the plan takes %u and %u", t->n_rows,
+                       t->n_lines, l->max_rows, l->result_rows);
+    return check_ready(e, &t->error);
+}
+
+void gm_engine_watch(gm_engine *e, gm_engine_between between, void *user)
+{
+    gm_mutex_lock(e->lock);
+    e->between = between;
+    e->between_user = user;
+    gm_mutex_unlock(e->lock);
+}
+
+static int ask_between(gm_engine *e, gm_step *t)
+{
+    if (!e->between) return GEMMA_OK;
+    gm_mutex_unlock(e->lock);
+    int rc = e->between(e->between_user, &t->error);
+    gm_mutex_lock(e->lock);
+    return rc;
 }
 
 int gm_engine_start(gm_engine *e, gm_step *t, const gemma_cancel *cancel)
 {
     if (t->state == STEP_RUNNING) return gm_fail(&t->error, GEMMA_E_STATE, "the step is running");
-    await_idle(e);
-    int rc = check_start(e, t);
+    int rc = ask_between(e, t);
+    if (rc) return rc;
+    gm_engine_await_idle(e);
+    rc = check_start(e, t);
     for (uint32_t s = 0; !rc && s < e->plan->devices.n; s++)
         if (gm_share_used(&e->plan->shares[s])) rc = read_file_rows(e, t, s);
     if (!rc) rc = prepare(e, t);

@@ -12,6 +12,8 @@
 #define FOREVER            UINT64_MAX
 #define FIRST_POSITION_MAX (1u << 28)
 
+typedef struct gm_parked gm_parked; /* park.c */
+
 struct gm_engine {
     gm_mem *mem;
     const gm_plan *plan;
@@ -27,10 +29,16 @@ struct gm_engine {
     uint32_t segment;
     const gemma_cancel *cancel;
     bool cancelled;
-    bool busy; /* a thread is in a call of the backend */
-    bool lost; /* for good */
+    bool busy;            /* a thread is in a call of the backend */
+    bool moving;          /* memory is given back or taken: with busy, and nobody touches sessions or pages */
+    bool lost;            /* for good */
+    gm_parked *parked;    /* NULL: it is not */
+    gm_session *sessions; /* all there are */
+    gm_engine_between between;
+    void *between_user;
     uint64_t started_ns;
-    gemma_model_status status; /* counters */
+    uint64_t n_decoded, decode_ns; /* steps of one row; the last one */
+    gemma_model_status status;     /* counters */
 };
 
 struct gemma_session {
@@ -38,12 +46,14 @@ struct gemma_session {
     gm_engine *engine;
     gm_kv_seq *seq;
     gemma_error error;
-    gm_step *feeder; /* for feed: rows, no results */
-    gm_step *step;   /* holds rows of this session that are neither committed nor given up; NULL: none */
+    gm_step *feeder;  /* for feed: rows, no results */
+    gm_step *step;    /* holds rows of this session that are neither committed nor given up; NULL: none */
+    gm_session *next; /* of the engine's */
     uint32_t ctx;
+    uint32_t ctx_asked;      /* ids has room for so many */
     uint32_t first_position; /* of the rotary angles */
     uint32_t n_ids;          /* = the committed positions */
-    int32_t *ids;            /* [ctx] */
+    int32_t *ids;            /* [ctx_asked] */
 };
 
 typedef enum step_state { STEP_OPEN, STEP_RUNNING, STEP_ENDED } step_state;
@@ -66,6 +76,7 @@ typedef struct step_row {
 /* How much a step can hold. */
 typedef struct step_sizes {
     uint32_t rows, wanted, lines;
+    uint32_t parts; /* filled in by gm_step_new */
 } step_sizes;
 
 struct gemma_step {
@@ -78,7 +89,7 @@ struct gemma_step {
     bool readable; /* waited for with success */
     uint32_t n_rows, n_wanted, n_lines, n_parts;
     step_row *rows;           /* [sizes.rows] */
-    part *parts;              /* [n_sessions of the plan] */
+    part *parts;              /* [sizes.parts] */
     gm_candidate *candidates; /* [sizes.wanted][GM_RESULTS_MAX] */
     uint32_t *n_candidates;   /* [sizes.wanted] */
     float *log_sum, *score;   /* [sizes.wanted] */
@@ -91,6 +102,11 @@ struct gemma_step {
 int gm_engine_start(gm_engine *e, gm_step *t, const gemma_cancel *cancel);
 /* Waits for a running step to end; false: the time is over. */
 bool gm_engine_await(gm_engine *e, const gm_step *t, uint64_t timeout_ns);
+
+/* Waits until no step runs and no thread is in a call of the backend. */
+void gm_engine_await_idle(gm_engine *e);
+/* Waits while memory is moved. */
+void gm_engine_await_still(gm_engine *e);
 
 /* For the backend's buffers between steps: waits until no step runs and keeps others from starting until given back with
  * what became of it. The lock is not held around these two. LOST: not taken. */
@@ -105,6 +121,9 @@ void gm_segments_destroy(gm_engine *e);
 int gm_segments_start(gm_engine *e, gm_which which, const gemma_cancel *cancel, gemma_error *error);
 /* Waits for segments and submits the next ones. OK: the last has ended; TIMEOUT, CANCELLED, LOST as a backend's wait. */
 int gm_segments_wait(gm_engine *e, uint64_t timeout_ns, gemma_error *error);
+
+/* ---- park.c ---- */
+void gm_parked_destroy(gm_parked *p);
 
 /* ---- step.c ---- */
 uint64_t gm_step_bytes(const gm_plan *plan, const step_sizes *sizes);

@@ -55,8 +55,10 @@ void gm_segments_destroy(gm_engine *e)
         for (uint32_t i = 0; e->execs[which] && i < cuts->n_segments; i++)
             gm_exec_destroy(e->plan->shares[cuts->segments[i].share].backend, e->execs[which][i]);
         gm_delete(e->mem, e->execs[which]);
+        e->execs[which] = NULL;
     }
     gm_delete(e->mem, e->blocks);
+    e->blocks = NULL;
 }
 
 /* ---- running ---- */

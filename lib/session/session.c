@@ -19,14 +19,17 @@ static int create(gm_engine *e, uint32_t ctx, gm_session *parent, gm_session **o
     gm_session *s = gm_new(e->mem, bytes_of(ctx), GEMMA_TAG_OBJECT);
     if (!s) return gm_fail_nomem(error, "a session", bytes_of(ctx));
     s->engine = e;
-    s->ctx = ctx;
+    s->ctx = s->ctx_asked = ctx;
     s->ids = (int32_t *)(s + 1);
     gm_error_init(&s->error);
     step_sizes sizes = feeder_sizes(e->plan);
     int rc = gm_step_new(e, &sizes, &s->feeder, error);
     if (rc) goto done;
     gm_mutex_lock(e->lock);
+    gm_engine_await_still(e);
     rc = parent ? gm_kv_fork(parent->seq, &s->seq) : gm_kv_seq_create(e->kv, &s->seq);
+    s->next = e->sessions;
+    e->sessions = s;
     gm_mutex_unlock(e->lock);
     if (rc == GEMMA_E_NOPAGES)
         gm_fail(error, rc, "all %u sessions of the plan are alive", e->plan->kv_shape.n_sessions);
@@ -63,6 +66,10 @@ void gm_session_destroy(gm_session *s)
     if (!s) return;
     gm_engine *e = s->engine;
     gm_mutex_lock(e->lock);
+    gm_engine_await_still(e);
+    gm_session **at = &e->sessions;
+    while (*at && *at != s) at = &(*at)->next;
+    if (*at) *at = s->next;
     if (s->step) gm_engine_await(e, s->step, FOREVER);
     for (uint32_t i = 0; s->step && i < s->step->n_parts; i++) {
         if (s->step->parts[i].session == s) s->step->parts[i].session = NULL; /* submit will notice */
@@ -94,6 +101,7 @@ size_t gm_session_ids(const gm_session *s, uint32_t from, int32_t *ids, size_t n
 int gm_session_enter(gm_session *s, const char *call)
 {
     gm_mutex_lock(s->engine->lock);
+    gm_engine_await_still(s->engine);
     if (!s->step) return GEMMA_OK;
     gm_mutex_unlock(s->engine->lock);
     return gm_fail(&s->error, GEMMA_E_STATE, "%s: a step has rows of this session; wait for it or clear it first",
@@ -222,7 +230,7 @@ static int run_piece(gm_session *s, gm_step *t, const int32_t *ids, uint32_t n, 
 
 static int run_pieces(gm_session *s, gm_step *t, const int32_t *ids, uint32_t n, const feeding *f)
 {
-    uint32_t most = s->engine->plan->limits.max_rows;
+    uint32_t most = gm_min_u32(s->engine->plan->limits.max_rows, t->sizes.rows);
     uint32_t piece = f->piece ? gm_min_u32(f->piece, most) : most;
     for (uint32_t done = 0; done < n;) {
         uint32_t rows = gm_min_u32(piece, n - done);
@@ -245,6 +253,7 @@ int gm_session_run(gm_session *s, gm_step *t, const int32_t *ids, size_t n, cons
     if (rc) return rc;
     rc = run_pieces(s, t, ids, (uint32_t)n, f);
     gm_mutex_lock(s->engine->lock);
+    gm_engine_await_still(s->engine);
     gm_kv_unreserve(s->seq);
     return gm_session_leave(s, rc);
 }

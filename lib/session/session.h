@@ -7,7 +7,7 @@
 #include "plan/plan.h"
 #include "sampler/sampler.h"
 #include "tokenizer/tokenizer.h"
-#include "weights/weights.h"
+#include "weights/proof.h"
 
 typedef struct gm_engine gm_engine;
 /* The public handles are these structs themselves; `owner` belongs to lib/api (the parent it keeps alive). */
@@ -21,6 +21,26 @@ void gm_engine_destroy(gm_engine *e);
 void gm_engine_query(gm_engine *e, gemma_model_status *status);
 uint64_t gm_engine_session_bytes(const gm_plan *plan);
 uint64_t gm_engine_step_bytes(const gm_plan *plan);
+
+/* Reads the plan's blocks, between steps. */
+int gm_engine_prove(gm_engine *e, gm_proof **proof, gm_proof_result *result, gemma_error *error);
+int gm_engine_prove_again(gm_engine *e, gm_proof *proof, gm_proof_result *result, gemma_error *error);
+/* Steps of one row so far, and how long the last one took. */
+void gm_engine_last_decode(gm_engine *e, uint64_t *n, uint64_t *ns);
+
+/* Gives back everything the plan took, the proof of it too; pages in use wait in host memory, sessions stay. Steps and saved sessions answer
+ * STATE from then on. LOST, NOMEM, STATE (it is parked): as before. */
+int gm_engine_park(gm_engine *e, gm_proof *proof, gemma_error *error);
+/* Of a parked engine: goes on with a plan of the same model, whose memory it then owns, also on failure: then it is parked
+ * as before. FULL, NOPAGES: the sessions do not fit in. */
+int gm_engine_resume(gm_engine *e, const gm_plan *plan, gm_resident *resident, gemma_error *error);
+/* Whether the sessions would fit into that plan: OK, ARG (another model), FULL, NOPAGES, NOMEM. */
+int gm_engine_can_take(gm_engine *e, const gm_plan *plan, gemma_error *error);
+bool gm_engine_is_parked(gm_engine *e);
+/* Asked before every step, by the thread that submits it, without the lock; it may park and resume. Not OK: the step is
+ * not carried out, and this is its error. */
+typedef int (*gm_engine_between)(void *user, gemma_error *error);
+void gm_engine_watch(gm_engine *e, gm_engine_between between, void *user);
 
 /* ctx 0: the plan's. */
 int gm_session_create(gm_engine *e, uint32_t ctx, gm_session **out, gemma_error *error);

@@ -53,6 +53,7 @@ int gm_step_new(gm_engine *e, const step_sizes *sizes, gm_step **out, gemma_erro
     layout(e->plan, sizes, *out);
     (*out)->engine = e;
     (*out)->sizes = *sizes;
+    (*out)->sizes.parts = e->plan->kv_shape.n_sessions;
     gm_error_init(&(*out)->error);
     return GEMMA_OK;
 }
@@ -145,7 +146,7 @@ static part *part_of(gm_step *t, gm_session *s)
     for (uint32_t i = 0; s->step == t && i < t->n_parts; i++) {
         if (t->parts[i].session == s) return &t->parts[i];
     }
-    if (t->n_parts == t->engine->plan->kv_shape.n_sessions) return NULL;
+    if (t->n_parts == t->sizes.parts) return NULL;
     t->parts[t->n_parts] = (part){ .session = s, .first = s->n_ids };
     return &t->parts[t->n_parts];
 }

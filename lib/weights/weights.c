@@ -171,7 +171,7 @@ static int convert(load *l, uint32_t i, gm_buffer *b, uint64_t offset)
     return rc;
 }
 
-static int place_weight(load *l, uint32_t i, const gm_place *place, gm_span *span)
+static int place_weight(load *l, uint32_t i, bool moving, const gm_place *place, gm_span *span)
 {
     const gm_weight *w = &l->plan->model->weights[i];
     if (place->block == GM_BLOCK_ROWS) return advance(l, w->n_bytes);
@@ -182,11 +182,12 @@ static int place_weight(load *l, uint32_t i, const gm_place *place, gm_span *spa
         return rc ? rc : advance(l, w->n_bytes);
     }
     *span = (gm_span){ .buffer = l->r->buffers[place->block], .offset = place->offset };
+    if (!moving) return GEMMA_OK;
     if (gm_plan_converts(l->plan, i)) return convert(l, i, span->buffer, place->offset);
     return move(l, w, span->buffer, place->offset);
 }
 
-static int place_weights(load *l)
+static int place_weights(load *l, bool moving)
 {
     const gm_plan *p = l->plan;
     int rc = GEMMA_OK;
@@ -194,17 +195,17 @@ static int place_weights(load *l)
         for (uint32_t s = 0; s < l->r->n_shares && !rc; s++) {
             const gm_place *places = p->shares[s].weights;
             if (places && places[i].block != GM_BLOCK_NONE)
-                rc = place_weight(l, i, &places[i], &l->r->shares[s].weights[i]);
+                rc = place_weight(l, i, moving, &places[i], &l->r->shares[s].weights[i]);
         }
     return rc;
 }
 
-static int place_kv(load *l)
+static int place_kv(load *l, bool clearing)
 {
     const gm_plan *p = l->plan;
     gm_resident *r = l->r;
     int rc = GEMMA_OK;
-    for (uint32_t i = 0; i < p->n_blocks && !rc; i++)
+    for (uint32_t i = 0; i < p->n_blocks && clearing && !rc; i++)
         if (p->blocks[i].tag == GEMMA_TAG_KV) rc = clear(l, r->buffers[i]);
     for (uint32_t i = 0; i < p->model->n_kv; i++) {
         gm_resident_share *share = &r->shares[p->kv_share[i]];
@@ -252,23 +253,24 @@ static int prepare(load *l)
     return l->room ? GEMMA_OK : gm_fail_nomem(l->error, "the room to turn weights into Q8_0", ROOM);
 }
 
-int gm_weights_load(const gm_plan *plan, const gm_gguf *gguf, gm_pool *pool, gemma_progress progress,
-                    void *progress_user, const gemma_cancel *cancel, gm_resident **out, gemma_error *error)
+int gm_weights_load(const gm_plan *plan, const gm_gguf *gguf, gm_pool *pool, const gemma_load_options *options,
+                    gm_resident **out, gemma_error *error)
 {
     uint64_t start = gm_now_ns();
+    bool rehearse = options->flags & GEMMA_LOAD_REHEARSE;
     load l = { .plan = plan,
                .gguf = gguf,
                .pool = pool,
-               .progress = progress,
-               .progress_user = progress_user,
-               .cancel = cancel,
+               .progress = options->progress,
+               .progress_user = options->progress_user,
+               .cancel = options->cancel,
                .error = error };
     *out = NULL;
     int rc = check_budgets(&l);
     if (!rc) rc = prepare(&l);
     if (!rc) rc = create_buffers(&l);
-    if (!rc) rc = place_kv(&l);
-    if (!rc) rc = place_weights(&l);
+    if (!rc) rc = place_kv(&l, !rehearse);
+    if (!rc) rc = place_weights(&l, !rehearse);
     gm_delete(plan->mem, l.room);
     if (rc) {
         gm_resident_destroy(l.r);

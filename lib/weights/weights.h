@@ -24,10 +24,10 @@ typedef struct gm_resident {
 } gm_resident;
 
 /* STALE when a heap's budget no longer covers the plan. On failure nothing is left. The pool turns weights into Q8_0
- * (NULL: this thread does). progress and cancel may be NULL.
- * KV memory is cleared. */
-int gm_weights_load(const gm_plan *plan, const gm_gguf *gguf, gm_pool *pool, gemma_progress progress,
-                    void *progress_user, const gemma_cancel *cancel, gm_resident **out, gemma_error *error);
+ * (NULL: this thread does). Options have been read (size checked). KV memory is cleared. REHEARSE: memory is taken, and no
+ * byte of it touched. */
+int gm_weights_load(const gm_plan *plan, const gm_gguf *gguf, gm_pool *pool, const gemma_load_options *options,
+                    gm_resident **out, gemma_error *error);
 void gm_resident_destroy(gm_resident *r);
 
 #endif

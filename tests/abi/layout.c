@@ -52,7 +52,7 @@ FIELD(gemma_heap_info, name, 40, 32);
 FIELD(gemma_heap_info, reported, 72, 4);
 FIELD(gemma_heap_info, reserved, 76, 4);
 
-SIZE(gemma_probe, 48);
+SIZE(gemma_probe, 88);
 FIELD(gemma_probe, size, 0, 4);
 FIELD(gemma_probe, device, 4, 4);
 FIELD(gemma_probe, read_gb_s, 8, 8);
@@ -60,6 +60,11 @@ FIELD(gemma_probe, compute_gflops, 16, 8);
 FIELD(gemma_probe, op_us, 24, 8);
 FIELD(gemma_probe, submit_us, 32, 8);
 FIELD(gemma_probe, next, 40, 8);
+FIELD(gemma_probe, q4_gb_s, 48, 8);
+FIELD(gemma_probe, q6_gb_s, 56, 8);
+FIELD(gemma_probe, q8_gb_s, 64, 8);
+FIELD(gemma_probe, f16_gb_s, 72, 8);
+FIELD(gemma_probe, attention_gflops, 80, 8);
 
 SIZE(gemma_file_options, 40);
 FIELD(gemma_file_options, size, 0, 4);
@@ -102,7 +107,7 @@ FIELD(gemma_home, heap, 12, 4);
 FIELD(gemma_home, free_bytes, 16, 8);
 FIELD(gemma_home, gb_s, 24, 8);
 
-SIZE(gemma_plan_options, 96);
+SIZE(gemma_plan_options, 104);
 FIELD(gemma_plan_options, size, 0, 4);
 FIELD(gemma_plan_options, device, 4, 4);
 FIELD(gemma_plan_options, ctx, 8, 4);
@@ -121,6 +126,7 @@ FIELD(gemma_plan_options, budget_bytes, 64, 8);
 FIELD(gemma_plan_options, probe, 72, 8);
 FIELD(gemma_plan_options, place, 80, 8);
 FIELD(gemma_plan_options, place_user, 88, 8);
+FIELD(gemma_plan_options, replaces, 96, 8);
 
 SIZE(gemma_bill, 168);
 FIELD(gemma_bill, size, 0, 4);
@@ -167,7 +173,7 @@ FIELD(gemma_plan_info, split_layers, 612, 4);
 FIELD(gemma_plan_info, split_experts, 616, 4);
 FIELD(gemma_plan_info, reserved_split, 620, 4);
 
-SIZE(gemma_prediction, 48);
+SIZE(gemma_prediction, 64);
 FIELD(gemma_prediction, size, 0, 4);
 FIELD(gemma_prediction, measured, 4, 4);
 FIELD(gemma_prediction, bytes_per_token, 8, 8);
@@ -175,6 +181,8 @@ FIELD(gemma_prediction, kv_bytes_full, 16, 8);
 FIELD(gemma_prediction, decode_tok_s, 24, 8);
 FIELD(gemma_prediction, decode_full_tok_s, 32, 8);
 FIELD(gemma_prediction, prefill_tok_s, 40, 8);
+FIELD(gemma_prediction, depth, 48, 8);
+FIELD(gemma_prediction, kv_bytes, 56, 8);
 
 SIZE(gemma_advice, 72);
 FIELD(gemma_advice, size, 0, 4);
@@ -192,14 +200,28 @@ FIELD(gemma_advice, split_experts, 52, 4);
 FIELD(gemma_advice, decode_tok_s, 56, 8);
 FIELD(gemma_advice, decode_full_tok_s, 64, 8);
 
-SIZE(gemma_load_options, 32);
+SIZE(gemma_pressure, 64);
+FIELD(gemma_pressure, size, 0, 4);
+FIELD(gemma_pressure, kind, 4, 4);
+FIELD(gemma_pressure, device, 8, 4);
+FIELD(gemma_pressure, heap, 12, 4);
+FIELD(gemma_pressure, budget_bytes, 16, 8);
+FIELD(gemma_pressure, used_bytes, 24, 8);
+FIELD(gemma_pressure, planned_bytes, 32, 8);
+FIELD(gemma_pressure, slow_bytes, 40, 8);
+FIELD(gemma_pressure, gb_s, 48, 8);
+FIELD(gemma_pressure, expected_gb_s, 56, 8);
+
+SIZE(gemma_load_options, 48);
 FIELD(gemma_load_options, size, 0, 4);
-FIELD(gemma_load_options, reserved, 4, 4);
+FIELD(gemma_load_options, flags, 4, 4);
 FIELD(gemma_load_options, progress, 8, 8);
 FIELD(gemma_load_options, progress_user, 16, 8);
 FIELD(gemma_load_options, cancel, 24, 8);
+FIELD(gemma_load_options, pressure, 32, 8);
+FIELD(gemma_load_options, pressure_user, 40, 8);
 
-SIZE(gemma_model_status, 88);
+SIZE(gemma_model_status, 112);
 FIELD(gemma_model_status, size, 0, 4);
 FIELD(gemma_model_status, lost, 4, 4);
 FIELD(gemma_model_status, allocated_bytes, 8, 8);
@@ -214,6 +236,10 @@ FIELD(gemma_model_status, sliding_pages, 60, 4);
 FIELD(gemma_model_status, load_seconds, 64, 8);
 FIELD(gemma_model_status, load_bytes, 72, 8);
 FIELD(gemma_model_status, driver_bytes, 80, 8);
+FIELD(gemma_model_status, parked, 88, 4);
+FIELD(gemma_model_status, n_events, 92, 4);
+FIELD(gemma_model_status, slowest_gb_s, 96, 8);
+FIELD(gemma_model_status, median_gb_s, 104, 8);
 
 SIZE(gemma_tokenizer_info, 24);
 FIELD(gemma_tokenizer_info, size, 0, 4);

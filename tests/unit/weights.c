@@ -102,7 +102,9 @@ static void tear_down(fixture *f)
 
 static int load(fixture *f, gemma_progress progress, void *user, const gemma_cancel *cancel)
 {
-    return gm_weights_load(f->plan, f->gguf, f->pool, progress, user, cancel, &f->r, &f->error);
+    gemma_load_options o = { .size = sizeof o, .progress = progress, .progress_user = user };
+    o.cancel = (gemma_cancel *)(uintptr_t)cancel;
+    return gm_weights_load(f->plan, f->gguf, f->pool, &o, &f->r, &f->error);
 }
 
 static void load_well(fixture *f)

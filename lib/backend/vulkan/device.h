@@ -175,7 +175,13 @@ int gm_vk_pipeline_get(gm_vk *vk, const gm_spirv *module, const uint32_t spec[GM
 int gm_vk_save_kernels(gm_backend *be, void *buffer, size_t n_cap, size_t *n_bytes, gemma_error *error);
 int gm_vk_load_kernels(gm_backend *be, const void *bytes, size_t n_bytes, gemma_error *error);
 
+/* ---- reader.c ---- */
+int gm_vk_reader_create(gm_backend *be, gm_buffer *const *buffers, uint32_t n, gm_buffer *out, gm_reader **reader,
+                        gemma_error *error);
+void gm_vk_reader_destroy(gm_reader *reader);
+int gm_vk_reader_time(gm_reader *reader, uint32_t index, uint64_t *ns, gemma_error *error);
+
 /* ---- probe.c ---- */
-int gm_vk_probe(gm_backend *be, const gemma_cancel *cancel, double *gb_s, gemma_error *error);
+int gm_vk_read_rate(gm_backend *be, gm_buffer *buffer, const gemma_cancel *cancel, double *gb_s, gemma_error *error);
 
 #endif

@@ -48,8 +48,11 @@ static const gm_backend_fns vk_fns = {
     .exec_destroy = gm_vk_exec_destroy,
     .submit = gm_vk_exec_submit,
     .wait = gm_vk_exec_wait,
-    .probe = gm_vk_probe,
+    .read_rate = gm_vk_read_rate,
     .counts = gm_vk_exec_counts,
+    .reader_create = gm_vk_reader_create,
+    .reader_destroy = gm_vk_reader_destroy,
+    .reader_time = gm_vk_reader_time,
     .save_kernels = gm_vk_save_kernels,
     .load_kernels = gm_vk_load_kernels,
 };

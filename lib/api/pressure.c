@@ -1,0 +1,201 @@
+/* Watching a model's memory between steps: budgets once a second, and the blocks themselves where steps have become slow.
+ * What is found is told to the host, whose answer is carried out here. */
+#include "api/handles.h"
+
+#define SECOND_NS ((uint64_t)1000000000)
+
+enum { SLOW_STEPS = 3, WARM_STEPS = 4 };
+
+void gm_watch_reset(gm_watch *w)
+{
+    memset(w->shrunk, 0, sizeof w->shrunk);
+    w->polled_ns = w->read_ns = w->n_decoded = 0;
+    w->paged = w->stopped = false;
+    w->n_slow = 0;
+    w->best_gb_s = 0;
+}
+
+/* ---- answers ---- */
+
+/* A plan of the same settings as the model's, shrunk to the budgets of now. */
+static int plan_anew(gemma_model *model, gemma_plan **out, gemma_error *error)
+{
+    const gm_plan *old = model->plan->plan;
+    gemma_file *file = model->plan->file;
+    gm_settings s = old->settings;
+    s.fit = GEMMA_FIT_SHRINK;
+    s.replaced = gm_engine_is_parked(model->engine) ? NULL : old;
+    gemma_plan *plan = gm_new(&file->runtime->mem, sizeof *plan, GEMMA_TAG_OBJECT);
+    if (!plan) return gm_fail_nomem(error, "a plan handle", sizeof *plan);
+    gm_ref_init(&plan->ref);
+    plan->file = file;
+    gm_ref_take(&file->ref);
+    int rc = gm_plan_create(&file->runtime->mem, file->gguf, file->model, &old->devices, &s, &plan->plan, error);
+    if (!rc) rc = gm_plan_check(plan->plan, error);
+    if (rc) {
+        gm_plan_drop(plan);
+        return rc;
+    }
+    *out = plan;
+    return GEMMA_OK;
+}
+
+static int replan(gemma_model *model, gemma_error *error)
+{
+    gemma_plan *plan = NULL;
+    int rc = plan_anew(model, &plan, error);
+    if (!rc) rc = gm_engine_can_take(model->engine, plan->plan, error);
+    if (rc) { /* memory is wanted back all the same */
+        if (!gm_engine_is_parked(model->engine)) gemma_model_park(model, NULL);
+        gm_plan_drop(plan);
+        return rc;
+    }
+    rc = gemma_model_replan(model, plan, NULL, error);
+    gm_plan_drop(plan);
+    return rc;
+}
+
+static int carry_out(gemma_model *model, uint32_t answer, gemma_error *error)
+{
+    switch (answer) {
+    case GEMMA_PRESSURE_STOP: model->watch.stopped = true; return GEMMA_OK;
+    case GEMMA_PRESSURE_PARK: return gemma_model_park(model, error);
+    case GEMMA_PRESSURE_REPLAN: return replan(model, error);
+    default: return GEMMA_OK;
+    }
+}
+
+static int tell(gemma_model *model, gemma_pressure *event, gemma_error *error)
+{
+    event->size = sizeof *event;
+    atomic_fetch_add(&model->watch.n_events, 1);
+    if (event->kind == GEMMA_EVENT_RECOVERED) model->watch.stopped = false;
+    return carry_out(model, model->options.pressure(model->options.pressure_user, event), error);
+}
+
+/* ---- budgets ---- */
+
+static gemma_pressure event_of(const gm_plan *p, const gm_bill_line *line, uint32_t kind)
+{
+    gm_heap_state state = { 0 };
+    const gm_backend *be = p->devices.backends[line->share];
+    be->fns->heap(be, line->heap, &state);
+    return (gemma_pressure){ .kind = kind,
+                             .device = p->devices.numbers[line->share],
+                             .heap = line->heap,
+                             .budget_bytes = state.budget_bytes,
+                             .used_bytes = state.used_bytes,
+                             .planned_bytes = line->total_bytes };
+}
+
+/* The first heap whose budget has come to cover what is there, or to cover it no more. Where none is reported nothing is
+ * known. */
+static int poll_budgets(gemma_model *model, gemma_error *error)
+{
+    const gm_plan *p = model->plan->plan;
+    gm_watch *w = &model->watch;
+    for (uint32_t i = 0; i < p->n_lines; i++) {
+        const gm_bill_line *line = &p->lines[i];
+        gm_heap_state state = { 0 };
+        const gm_backend *be = p->devices.backends[line->share];
+        be->fns->heap(be, line->heap, &state);
+        bool shrunk = state.budget_reported && state.budget_bytes < gm_max_u64(line->total_bytes, state.used_bytes);
+        if (shrunk == w->shrunk[i]) continue;
+        w->shrunk[i] = shrunk;
+        gemma_pressure event = event_of(p, line, shrunk ? GEMMA_EVENT_SHRUNK : GEMMA_EVENT_RECOVERED);
+        return tell(model, &event, error);
+    }
+    return GEMMA_OK;
+}
+
+/* ---- speed ---- */
+
+/* Whether decode steps have been much slower than the best for a while. */
+static bool looks_slow(gemma_model *model)
+{
+    gm_watch *w = &model->watch;
+    uint64_t n, ns;
+    gm_engine_last_decode(model->engine, &n, &ns);
+    if (n == w->n_decoded) return w->n_slow >= SLOW_STEPS;
+    w->n_decoded = n;
+    double gb_s = (double)model->plan->plan->prediction.bytes_per_token / (double)gm_max_u64(ns, 1);
+    if (n <= WARM_STEPS) return false;
+    w->best_gb_s = gm_max_f64(w->best_gb_s, gb_s);
+    w->n_slow = gb_s < 0.6 * w->best_gb_s ? w->n_slow + 1 : 0;
+    return w->n_slow >= SLOW_STEPS;
+}
+
+/* Reads the blocks again. What is slow for another reason, a busy machine say, is not called paged. */
+static int read_blocks(gemma_model *model, gemma_error *error)
+{
+    gm_watch *w = &model->watch;
+    const gm_plan *p = model->plan->plan;
+    gm_proof_result now;
+    int rc = gm_engine_prove_again(model->engine, model->proof, &now, error);
+    if (rc) return rc;
+    w->n_slow = 0;
+    bool paged = now.slow_bytes > 0;
+    if (!paged) w->best_gb_s *= 0.9; /* a machine that has become slower is not asked again and again */
+    if (paged == w->paged) return GEMMA_OK;
+    w->paged = paged;
+    const gm_bill_line *line = p->lines;
+    for (uint32_t i = 0; i < p->n_lines; i++)
+        if (p->lines[i].share == now.share && p->lines[i].heap == now.heap) line = &p->lines[i];
+    gemma_pressure event = event_of(p, line, paged ? GEMMA_EVENT_PAGED : GEMMA_EVENT_RECOVERED);
+    event.slow_bytes = now.slow_bytes;
+    event.gb_s = now.slowest_gb_s;
+    event.expected_gb_s = now.expected_gb_s;
+    return tell(model, &event, error);
+}
+
+/* Blocks that were slow from the first. */
+static int tell_slow_load(gemma_model *model, gemma_error *error)
+{
+    const gm_plan *p = model->plan->plan;
+    const gm_proof_result *r = &model->proved;
+    const gm_bill_line *line = p->lines;
+    for (uint32_t i = 0; i < p->n_lines; i++)
+        if (p->lines[i].share == r->share && p->lines[i].heap == r->heap) line = &p->lines[i];
+    gemma_pressure event = event_of(p, line, GEMMA_EVENT_PAGED);
+    event.slow_bytes = r->slow_bytes;
+    event.gb_s = r->slowest_gb_s;
+    event.expected_gb_s = r->expected_gb_s;
+    return tell(model, &event, error);
+}
+
+/* ---- between steps ---- */
+
+static int look(gemma_model *model, gemma_error *error)
+{
+    gm_watch *w = &model->watch;
+    uint64_t now = gm_now_ns();
+    bool first = w->polled_ns == 0, slow = looks_slow(model);
+    if (first && w->paged) {
+        w->polled_ns = w->read_ns = now;
+        return tell_slow_load(model, error);
+    }
+    if (first || now - w->polled_ns >= SECOND_NS) {
+        w->polled_ns = now;
+        int rc = poll_budgets(model, error);
+        if (rc) return rc;
+    }
+    bool due = slow ? now - w->read_ns >= SECOND_NS / 2 : w->paged && now - w->read_ns >= 2 * SECOND_NS;
+    if (!due || !model->proof || !model->proved.n_read) return GEMMA_OK;
+    w->read_ns = now;
+    return read_blocks(model, error);
+}
+
+int gm_model_between(void *user, gemma_error *error)
+{
+    gemma_model *model = user;
+    gm_watch *w = &model->watch;
+    if (model->options.flags & GEMMA_LOAD_REHEARSE)
+        return gm_fail(error, GEMMA_E_STATE, "the model was loaded as a rehearsal: its weights are not there");
+    if (model->options.pressure && !gm_engine_is_parked(model->engine) && !atomic_flag_test_and_set(&w->looking)) {
+        int rc = look(model, error);
+        atomic_flag_clear(&w->looking);
+        if (rc) return rc;
+    }
+    if (!w->stopped) return GEMMA_OK;
+    return gm_fail(error, GEMMA_E_STALE, "stopped: a heap's budget no longer covers what the model has there");
+}
