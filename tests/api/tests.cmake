@@ -18,7 +18,7 @@ function(gm_api_test source)
 endfunction()
 
 foreach(name IN ITEMS rows memory bad_input nulls threads generation chat gemma bad_values rows_gemma4 save convert
-        split)
+        split park)
   if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/api/${name}.c)
     gm_api_test(api/${name})
   endif()
@@ -33,7 +33,7 @@ endif()
 # What the thread sanitizer runs.
 set_tests_properties(api.threads PROPERTIES LABELS threads)
 if(gm_vulkan_built AND GEMMA_VULKAN_DRIVERS)
-  foreach(name IN ITEMS save convert split)
+  foreach(name IN ITEMS save convert split park)
     add_test(NAME vulkan.lavapipe.${name} COMMAND test_api_${name} vulkan WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
     set_tests_properties(vulkan.lavapipe.${name} PROPERTIES TIMEOUT 1800
                          ENVIRONMENT VK_DRIVER_FILES=${GEMMA_VULKAN_DRIVERS}/lavapipe.json)
