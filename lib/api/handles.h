@@ -7,7 +7,7 @@
 #define GM_API_HANDLES_H
 
 #include "session/session.h"
-#include "weights/proof.h"
+#include "weights/weights.h"
 
 #define GM_DEVICES_MAX 20
 

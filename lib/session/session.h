@@ -7,7 +7,7 @@
 #include "plan/plan.h"
 #include "sampler/sampler.h"
 #include "tokenizer/tokenizer.h"
-#include "weights/proof.h"
+#include "weights/weights.h"
 
 typedef struct gm_engine gm_engine;
 /* The public handles are these structs themselves; `owner` belongs to lib/api (the parent it keeps alive). */

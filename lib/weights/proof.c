@@ -1,4 +1,4 @@
-#include "weights/proof.h"
+#include "weights/weights.h"
 
 #define SLOW      0.35 /* of what is expected: a card reads its own memory many times as fast as the host's */
 #define TIMED_MIN ((uint64_t)1 << 16) /* of smaller blocks only the submit would be timed */
