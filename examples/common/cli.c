@@ -18,7 +18,9 @@ const char cli_help[] =
     "      --threads N         CPU threads (default: all cores)\n"
     "      --ubatch N          rows of one prefill step (default: 512)\n"
     "      --fit HOW           refuse (default), shrink or split what does not fit\n"
-    "      --place CLASS[:LAYERS]=HOME   where a class of bytes lies\n"
+    "      --place CLASS[:LAYERS]=HOME   where bytes lie, may be repeated: experts=cpu, ffn:0-5=vulkan:1, ple=memory.\n"
+    "                          CLASS: embedding, ple, attention, ffn, experts, head, kv, kv-global, kv-sliding, all;\n"
+    "                          LAYERS: 3, 0-5, odd, even; HOME: a device, file, memory (of the plan's device)\n"
     "      --no-map            read the weights instead of mapping the file\n"
     "      --json              machine-readable output\n"
     "  -h, --help              this text\n"
@@ -85,6 +87,13 @@ const char *cli_type_name(uint32_t type)
     return "?";
 }
 
+const char *cli_fit_name(uint32_t fit)
+{
+    for (size_t i = 0; i < sizeof fits / sizeof *fits; i++)
+        if (fits[i].value == fit) return fits[i].name;
+    return "?";
+}
+
 static uint32_t kv_type(const cli *c, const char *value)
 {
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
@@ -117,7 +126,7 @@ bool cli_option(cli *c, int option, const char *value)
     case CLI_THREADS: c->threads = cli_u32(c, "--threads", value, 1, 1024); break;
     case CLI_UBATCH: c->ubatch = cli_u32(c, "--ubatch", value, 1, 8192); break;
     case CLI_FIT: c->fit = fit_policy(c, value); break;
-    case CLI_PLACE: c->place = value; break;
+    case CLI_PLACE: cli_add_wish(c, value); break;
     case CLI_NO_MAP: c->no_map = true; break;
     case CLI_JSON: c->json = true; break;
     case CLI_VERSION:

@@ -23,6 +23,7 @@ static int show_progress(void *user, uint64_t done, uint64_t total)
 {
     meter *m = user;
     double now = cli_seconds();
+    if (m->c->tick) m->c->tick(m->c->tick_user, done, total);
     if (m->c->quiet || !isatty(2)) return 0;
     bool last = done >= total;
     if (now - m->started > 0.5 && (now - m->shown > 0.1 || (last && m->shown > 0))) {
@@ -46,6 +47,7 @@ int cli_open_file(cli *c)
     };
     if (gemma_runtime_create(NULL, &ro, &c->runtime, &e)) return fail(c, &e);
     if (gemma_device_find(c->runtime, c->device_name, &c->device, &e)) return fail(c, &e);
+    cli_find_homes(c);
     if (gemma_cancel_create(c->runtime, &c->cancel, &e)) return fail(c, &e);
     meter m = { c, "reading", cli_seconds(), 0 };
     gemma_file_options fo = {
@@ -63,31 +65,10 @@ int cli_open_tokenizer(cli *c)
     return code;
 }
 
-/* --place CLASS[:LAYERS]=HOME: with one device there is one home, so only its name is accepted. */
-static void check_place(const cli *c)
+void cli_plan_options(cli *c, gemma_plan_options *o)
 {
-    if (!c->place) return;
-    const char *equals = strchr(c->place, '=');
-    size_t n = strcspn(c->place, ":=");
-    bool known = false;
-    for (uint32_t i = 0; i < GEMMA_CLASS_COUNT && equals; i++) {
-        const char *name = gemma_class_name(i);
-        known |= strlen(name) == n && !strncmp(name, c->place, n);
-    }
-    if (!equals || !known) cli_usage(c, "--place takes CLASS[:LAYERS]=HOME, not \"%s\"", c->place);
-    gemma_device_info info = { .size = sizeof info };
-    gemma_device_describe(c->runtime, c->device, &info);
-    if (strcmp(equals + 1, info.id))
-        cli_usage(c, "--place: \"%s\" is no home of this plan; there is: %s", equals + 1, info.id);
-}
-
-int cli_open_plan(cli *c)
-{
-    gemma_error e = { .size = sizeof e };
-    int code = c->file ? 0 : cli_open_file(c);
-    if (code) return code;
-    gemma_plan_options o = {
-        .size = sizeof o,
+    *o = (gemma_plan_options){
+        .size = sizeof *o,
         .device = c->device,
         .ctx = c->ctx,
         .kv_global = c->kv_global,
@@ -99,11 +80,21 @@ int cli_open_plan(cli *c)
         .n_sessions = c->n_sessions,
         .probe = c->probe.size ? &c->probe : NULL,
     };
+    cli_place(c, o);
+}
+
+int cli_open_plan(cli *c)
+{
+    gemma_error e = { .size = sizeof e };
+    int code = c->file ? 0 : cli_open_file(c);
+    if (code) return code;
+    gemma_plan_options o;
+    cli_plan_options(c, &o);
     if (gemma_plan_create(c->file, &o, &c->plan, &e)) return fail(c, &e);
     gemma_plan_info info = { .size = sizeof info };
     gemma_plan_describe(c->plan, &info);
     c->device = info.device;
-    check_place(c);
+    cli_check_wishes(c);
     if (info.note[0]) snprintf(c->note, sizeof c->note, "%s", info.note); /* one made again names its device */
     return 0;
 }
@@ -121,20 +112,48 @@ int cli_open_model(cli *c)
     return 0;
 }
 
+void cli_add_probe(cli *c, const gemma_probe *probe)
+{
+    if (!c->probe.size) {
+        c->probe = *probe;
+        return;
+    }
+    if (c->n_other_probes == CLI_PROBES_MAX) return;
+    gemma_probe *other = &c->other_probes[c->n_other_probes++];
+    *other = *probe;
+    other->next = c->probe.next;
+    c->probe.next = other;
+}
+
+/* The CPU and real GPUs are what a plan may use besides its own device. */
+static void probe_others(cli *c)
+{
+    for (uint32_t i = 0; i < gemma_device_count(c->runtime); i++) {
+        gemma_device_info d = { .size = sizeof d };
+        gemma_probe probe = { .size = sizeof probe };
+        gemma_device_describe(c->runtime, i, &d);
+        bool gpu = d.kind == GEMMA_DEVICE_DISCRETE || d.kind == GEMMA_DEVICE_INTEGRATED;
+        if (i == c->device || !d.usable || (i && !gpu)) continue;
+        if (!gemma_device_probe(c->runtime, i, c->cancel, &probe, NULL)) cli_add_probe(c, &probe);
+    }
+}
+
 int cli_probe(cli *c)
 {
     gemma_error e = { .size = sizeof e };
+    gemma_probe probe = { .size = sizeof probe };
     if (c->device == GEMMA_DEVICE_AUTO) { /* a plan says which it is; it is made again with the measured speed */
         int code = cli_open_plan(c);
         gemma_plan_destroy(c->plan);
         c->plan = NULL;
         if (code) return code;
     }
-    c->probe.size = sizeof c->probe;
-    if (gemma_device_probe(c->runtime, c->device, c->cancel, &c->probe, &e)) {
-        c->probe.size = 0;
-        return fail(c, &e);
+    if (!c->probe.size) {
+        if (gemma_device_probe(c->runtime, c->device, c->cancel, &probe, &e)) return fail(c, &e);
+        cli_add_probe(c, &probe);
     }
+    bool others = c->probe_others || c->fit == GEMMA_FIT_SPLIT || c->n_wishes;
+    if (others && !c->n_other_probes) probe_others(c);
     return 0;
 }
 
@@ -147,42 +166,4 @@ void cli_close(cli *c)
     gemma_cancel_destroy(c->cancel);
     gemma_runtime_destroy(c->runtime);
     free(c->model_file);
-}
-
-static void print_bar(FILE *to, uint64_t part, uint64_t whole)
-{
-    int n = whole ? (int)(24.0 * (double)part / (double)whole + 0.5) : 0;
-    if (n > 24) n = 24;
-    for (int i = 0; i < 24; i++) fputs(i < n ? "█" : "·", to);
-}
-
-void cli_print_bill(const cli *c, FILE *to)
-{
-    gemma_plan_info info = { .size = sizeof info };
-    gemma_plan_describe(c->plan, &info);
-    if (c->note[0]) fprintf(to, "on the CPU: %s\n", c->note);
-    if (info.warning[0]) fprintf(to, "%s\n", info.warning);
-    for (uint32_t h = 0; h < gemma_plan_n_heaps(c->plan); h++) {
-        gemma_bill b = { .size = sizeof b };
-        gemma_plan_bill(c->plan, h, &b);
-        fprintf(to, "%s\n", b.name);
-        for (uint32_t k = 0; k < GEMMA_CLASS_COUNT; k++) {
-            uint64_t n = gemma_plan_class_bytes(c->plan, h, k);
-            if (!n) continue;
-            fprintf(to, "  %-20s %11s  ", gemma_class_name(k), cli_bytes(n));
-            print_bar(to, n, b.total_bytes);
-            fputc('\n', to);
-        }
-        fprintf(to, "  %-20s %11s  of %s that may be used", "total", cli_bytes(b.total_bytes),
-                cli_bytes(b.budget_bytes));
-        if (b.total_bytes <= b.budget_bytes)
-            fprintf(to, "; %s left\n", cli_bytes(b.budget_bytes - b.total_bytes));
-        else
-            fprintf(to, "; %s short\n", cli_bytes(b.total_bytes - b.budget_bytes));
-        if (b.file_bytes)
-            fprintf(to, "  %-20s %11s  stay in the file, a row read for every token\n", "per-layer embedding",
-                    cli_bytes(b.file_bytes));
-        if (b.mapped_bytes)
-            fprintf(to, "  %-20s %11s  read in place from the mapped file\n", "weights", cli_bytes(b.mapped_bytes));
-    }
 }

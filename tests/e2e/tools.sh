@@ -68,6 +68,8 @@ grep -q "This would fit" err || fail "no advice"
 expect 3 "needs" gemma-plan -m "$model" $huge --json
 check "x['fits'] is False and x['heaps'][0]['left'] < 0 and len(x['advice']) > 0"
 check "all(a['planned'] <= x['heaps'][0]['budget'] and a['set']['ctx'] > 0 for a in x['advice'])"
+check "all(set(a['predict']) == set(x['predict']) and a['predict']['bytes_per_token'] > 0 for a in x['advice'])"
+check "all(a['set']['fit'] == 'refuse' and a['set']['map'] for a in x['advice'])"
 expect 0 "" gemma-plan -m "$model" $huge --json --fit shrink
 check "x['fits']"
 
@@ -81,6 +83,58 @@ cp out mapped
 expect 0 "" gemma-plan -m "$model" --json --no-probe --no-map
 check "x['heaps'][0]['mapped'] == 0 and x['heaps'][0]['planned'] > json.load(open('mapped'))['heaps'][0]['planned']"
 check "{'ffn', 'attention', 'kv global', 'kv sliding', 'scratch', 'staging'} <= set(x['heaps'][0]['classes'])"
+
+check "all(h['reported'] and h['name'] for h in x['heaps'])"
+
+# Where bytes lie: the reference and the CPU are two devices everywhere.
+two="-m $model --no-probe --device reference --json"
+bytes_of="sum(h['classes'].get('ffn', 0) for h in x['heaps'] if h['device'] == "
+expect 0 "" gemma-plan $two --no-map
+check "[h['device'] for h in x['heaps']] == ['reference'] and 'cpu' not in str(x['heaps'])"
+expect 0 "" gemma-plan $two --no-map --place ffn=cpu
+check "$bytes_of 'cpu') > 0 == $bytes_of 'reference')"
+cp out whole
+expect 0 "" gemma-plan $two --no-map --place ffn:odd=cpu --place ffn:1=memory
+check "0 < $bytes_of 'cpu') < $bytes_of 'reference') < json.load(open('whole'))['heaps'][1]['planned']"
+expect 0 "" gemma-plan $two --no-map --place ffn:even=cpu --place ffn:odd=cpu
+check "$bytes_of 'cpu') > $bytes_of 'reference')" # what is left there is of no layer
+expect 0 "" gemma-plan $two --no-map --place all:0-1=cpu --place kv=cpu
+check "[('kv global' in h['classes'], 'kv sliding' in h['classes']) for h in x['heaps']] == [(False,) * 2, (True,) * 2]"
+expect 0 "" gemma-plan -m "$model" --no-probe --device cpu --json --place all=memory
+check "x['heaps'][0]['mapped'] == 0 and x['heaps'][0]['classes']['per-layer embedding'] > 0"
+expect 0 "" gemma-plan -m "$model" --no-probe --device cpu --json --no-map --place ple=memory
+check "x['heaps'][0]['file'] == 0 and x['heaps'][0]['classes']['per-layer embedding'] > 0"
+expect 0 "" gemma-plan -m "$model" --no-probe --device cpu --json --no-map --place per-layer-embedding=file
+check "x['heaps'][0]['file'] > 0 and 'per-layer embedding' not in x['heaps'][0]['classes']"
+refused()
+{
+    expect 2 "$2" gemma-plan -m "$model" --no-probe --device cpu --place "$1"
+}
+refused ffn "takes CLASS\[:LAYERS\]=HOME"
+refused ffn= "takes CLASS"
+refused norms=cpu "\"norms\" is no class of bytes that can be placed; there are: embedding, ple"
+refused ffn:x=cpu "names no layers"
+refused ffn:=cpu "names no layers"
+refused ffn:5-3=cpu "names no layers"
+refused ffn:-3=cpu "names no layers"
+refused ffn=toaster 'no device "toaster"; there are: cpu'
+refused ffn=auto '"auto" is no home'
+refused experts=cpu "this model has nothing of that class"
+refused ffn:99=cpu "nothing of that class in those layers; the model has layers 0 to"
+refused kv=file "kv .* cannot lie there; there is: cpu"
+refused ffn=reference "ffn cannot lie there; there is: cpu, file"
+
+expect 0 "" gemma-plan -m "$model" --no-probe --no-map --svg bill.svg
+python3 - << 'END' || fail "the picture is not what it should be"
+import xml.etree.ElementTree as tree
+root = tree.parse('bill.svg').getroot()
+assert root.tag == '{http://www.w3.org/2000/svg}svg'
+text = ' '.join(t for t in root.itertext())
+assert all(word in text for word in ('RAM', 'budget', 'may be used', 'attention', 'kv global', 'a row read for every token'))
+boxes = [r for r in root.iter('{http://www.w3.org/2000/svg}rect') if r.find('{http://www.w3.org/2000/svg}title') is not None]
+assert len(boxes) > 5 and all(float(r.get('x')) + float(r.get('width')) <= 841 for r in boxes)
+END
+expect 1 "cannot write nowhere/bill.svg" gemma-plan -m "$model" --no-probe --svg nowhere/bill.svg
 
 # Described machines: the devices and the memory are theirs, whatever this machine has.
 machines=$here/machines
@@ -99,6 +153,19 @@ else
     expect 1 'no device "vulkan:1"' gemma-plan -m "$model" --tier "$machines/rtx4090-24-windows.json" --device vulkan:1
     expect 3 "RTX 4090 · VRAM: needs .* may be used" gemma-plan -m "$model" $huge --device vulkan \
         --tier "$machines/rtx4090-24-windows.json"
+    many="--sessions 16 --ctx 262144 --kv f32 --device vulkan --tier $machines/rtx3050-680m-16-windows.json"
+    expect 3 "it would fit" gemma-plan -m "$model" $many --json
+    check "[a['split']['device'] in ('cpu', 'vulkan:1') for a in x['advice'] if a['set']['fit'] == 'split'] == [True]"
+    check "all(a['predict']['decode_tok_s'] > 0 for a in x['advice'])"
+    expect 3 "--fit split .*tok/s.*: layer.* on .*, the rest on vulkan:0 (NVIDIA" gemma-plan -m "$model" $many
+    expect 0 "" gemma-plan -m "$model" $many --fit split
+    grep -q "split: layer.* on .*, the rest on vulkan:0" out || fail "it is not said what went where"
+    expect 0 "" gemma-plan -m "$model" $many --fit split --json
+    check "x['split']['layers'] > 0 and len({h['device'] for h in x['heaps']}) == 2"
+    expect 0 "" gemma-plan -m "$model" --json --tier "$machines/mali-g715-16-android.json"
+    check "not x['heaps'][0]['reported']"
+    expect 0 "" gemma-plan -m "$model" --tier "$machines/mali-g715-16-android.json"
+    grep -q "no budget is told by the driver" out || fail "a hidden budget is not said to be one"
     expect 0 "" gemma-plan -m "$model" --device cpu --json --tier "$machines/rx580-8-linux.json"
     check "x['heaps'][0]['device'] == 'cpu' and x['heaps'][0]['budget'] + x['heaps'][0]['file'] < 7.7 * 2**30"
     check "x['heaps'][0]['budget'] > 7 * 2**30"

@@ -14,16 +14,18 @@ typedef struct options {
 
 static int usage(FILE *to)
 {
-    fprintf(to,
-            "Usage: synth-model SIZE MIX VOCABULARY OUT [--layers N] [--seed N] [--header-only]\n"
-            "\n"
-            "Writes the GGUF file OUT: a model of the sizes and tensor types of a released Gemma, with random weights\n"
-            "that keep activations sane. The tokenizer is copied from the GGUF file VOCABULARY.\n"
-            "\n"
-            "  --layers N     the first N layers only\n"
-            "  --seed N       other weights (default 1)\n"
-            "  --header-only  no weights: a sparse file of full size, for planning\n"
-            "\nSIZE:");
+    fprintf(
+        to,
+        "Usage: synth-model SIZE MIX VOCABULARY OUT [--layers N] [--seed N] [--header-only]\n"
+        "\n"
+        "Writes the GGUF file OUT: a model of the sizes and tensor types of a released Gemma, with random weights\n"
+        "that keep activations sane. The tokenizer is copied from the GGUF file VOCABULARY; a number instead, 262144\n"
+        "say, makes up so many tokens: enough for planning.\n"
+        "\n"
+        "  --layers N     the first N layers only\n"
+        "  --seed N       other weights (default 1)\n"
+        "  --header-only  no weights: a sparse file of full size, for planning\n"
+        "\nSIZE:");
     for (size_t i = 0; synth_size_name(i); i++) fprintf(to, " %s", synth_size_name(i));
     fprintf(to, "\nMIX: ");
     for (size_t i = 0; synth_mix_name(i); i++) fprintf(to, " %s", synth_mix_name(i));
@@ -128,6 +130,23 @@ static void copy_tokenizer(const gm_gguf *from, gguf_writer *w)
     }
 }
 
+/* Tokens that say no more than how many there are. */
+static void make_tokenizer(const options *o, uint64_t n, gguf_writer *w)
+{
+    enum { N_TEXT = 12 };
+    char *bytes = calloc(n, N_TEXT);
+    gm_str *texts = calloc(n, sizeof *texts);
+    if (!bytes || !texts) abort();
+    for (uint64_t i = 0; i < n; i++) {
+        char *text = bytes + i * N_TEXT;
+        texts[i] = (gm_str){ text, (size_t)snprintf(text, N_TEXT, "t%u", (unsigned)i) };
+    }
+    gguf_put_string(w, "tokenizer.ggml.model", strncmp(o->size, "gemma4", 6) == 0 ? "gemma4" : "llama");
+    gguf_put_strings_n(w, "tokenizer.ggml.tokens", texts, n);
+    free(texts);
+    free(bytes);
+}
+
 /* ---- the file ---- */
 
 static bool write_tensor(FILE *f, const synth_tensor *t, uint64_t seed, uint8_t *buffer, size_t n_buffer)
@@ -141,14 +160,18 @@ static bool write_tensor(FILE *f, const synth_tensor *t, uint64_t seed, uint8_t 
     return fwrite(zeros, 1, n_padding, f) == n_padding;
 }
 
-static bool write_file(const options *o, const synth_model *m, const gm_gguf *vocabulary)
+/* vocabulary NULL: n_vocab made-up tokens. */
+static bool write_file(const options *o, const synth_model *m, const gm_gguf *vocabulary, uint64_t n_vocab)
 {
     enum { N_BUFFER = 1 << 20 };
     FILE *f = fopen(o->out, "wb");
     uint8_t *buffer = malloc(N_BUFFER);
     if (!buffer) abort();
     gguf_writer *w = gguf_writer_create();
-    copy_tokenizer(vocabulary, w);
+    if (vocabulary)
+        copy_tokenizer(vocabulary, w);
+    else
+        make_tokenizer(o, n_vocab, w);
     size_t n_header;
     const uint8_t *header = synth_header(m, w, &n_header);
     bool ok = f && fwrite(header, 1, n_header, f) == n_header;
@@ -209,15 +232,17 @@ int main(int argc, char **argv)
     gemma_error error;
     gm_gguf *vocabulary = NULL;
     gm_mem_init(&mem, NULL);
-    if (gm_gguf_open(&mem, &(gm_gguf_input){ .path = o.vocabulary, .map = true }, &vocabulary, &error)) {
+    uint64_t n_vocab = 0;
+    bool made_up = number(o.vocabulary, 1 << 24, &n_vocab) && n_vocab;
+    if (!made_up && gm_gguf_open(&mem, &(gm_gguf_input){ .path = o.vocabulary, .map = true }, &vocabulary, &error)) {
         fprintf(stderr, "synth-model: %s\n", error.message);
         return 1;
     }
     bool ok = false;
-    uint64_t n_vocab = count_tokens(vocabulary, &o);
+    if (!made_up) n_vocab = count_tokens(vocabulary, &o);
     synth_model *m = n_vocab ? synth_create(o.size, o.mix, o.n_layers, n_vocab) : NULL;
     if (m) {
-        ok = write_file(&o, m, vocabulary);
+        ok = write_file(&o, m, vocabulary, n_vocab);
         if (ok)
             printf("%s: %llu tensors of %llu bytes\n", o.out, (unsigned long long)synth_n_tensors(m),
                    (unsigned long long)synth_tensor_bytes(m));
