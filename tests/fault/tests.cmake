@@ -22,7 +22,8 @@ if(gm_vulkan_built AND CMAKE_SYSTEM_NAME STREQUAL Linux)
   endfunction()
   gm_vklayer_test(fault/kernels lavapipe swiftshader)
   target_sources(test_fault_kernels PRIVATE ${PROJECT_SOURCE_DIR}/examples/common/kernels.c
-                                            ${PROJECT_SOURCE_DIR}/examples/common/cli.c)
+                                            ${PROJECT_SOURCE_DIR}/examples/common/cli.c
+                                            ${PROJECT_SOURCE_DIR}/examples/common/place.c)
   target_compile_definitions(test_fault_kernels PRIVATE _GNU_SOURCE)
   gm_vklayer_test(fault/vulkan lavapipe swiftshader)
   gm_vklayer_test(fault/machines lavapipe swiftshader)

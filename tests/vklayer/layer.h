@@ -48,6 +48,7 @@
     X(GetPhysicalDeviceMemoryProperties)                                                                               \
     X(GetPhysicalDeviceMemoryProperties2)                                                                              \
     X(GetPhysicalDeviceQueueFamilyProperties)                                                                          \
+    X(GetDeviceQueue)                                                                                                  \
     X(DestroyDevice)                                                                                                   \
     X(DestroyBuffer)                                                                                                   \
     X(DestroySemaphore)                                                                                                \
@@ -74,6 +75,13 @@ typedef struct physical {
     uint64_t type_bytes[VK_MAX_MEMORY_TYPES]; /* allocated and not freed */
 } physical;
 
+typedef struct vkdevice {
+    VkDevice handle; /* NULL: free */
+    VkQueue queue;
+    physical *of;
+    bool lost;
+} vkdevice;
+
 enum { PHYSICALS = 8, DEVICES = 8 };
 
 /* What is allocated or belongs to a pool, so that freeing without a size can be counted. */
@@ -92,14 +100,11 @@ typedef struct vklayer_state {
     vklayer_machine shown;
     machine machine; /* posed as, where n_devices is not 0 */
     physical physicals[PHYSICALS];
-    struct {
-        VkDevice handle;
-        physical *of;
-    } devices[DEVICES];
+    vkdevice devices[DEVICES];
     uint64_t to_fail, to_lose; /* calls and submits from now; 0: none */
     uint64_t n_to_fail;        /* in a row */
     VkResult result;
-    bool fired, lost, polled;
+    bool fired, polled;
     const char *victim;
     bool called[N_FALLIBLE], failed[N_FALLIBLE]; /* since the program began */
     uint64_t live[VKLAYER_KINDS], created[VKLAYER_KINDS], submits, mismatches;
@@ -118,7 +123,8 @@ void vklayer_unmade(vklayer_kind kind, uint64_t n);
 
 /* ---- physical.c: instances, physical devices, the creation of devices; memory of described ones ---- */
 extern const PFN_vkVoidFunction vklayer_physical_calls[N_CALLS]; /* NULL: not one of them */
-physical *vklayer_physical_of(VkDevice d);
+vkdevice *vklayer_device_of(VkDevice d);
+vkdevice *vklayer_device_with(VkQueue queue);
 /* What a described device allocates: the driver's type for a shown one, or an error. */
 VkResult vklayer_take(physical *p, const VkMemoryAllocateInfo *info, uint32_t *real_type);
 /* Forgets the counts of bytes. */

@@ -5,12 +5,20 @@
 
 static physical *physical_at(VkPhysicalDevice handle) { return (physical *)handle; }
 
-physical *vklayer_physical_of(VkDevice d)
+vkdevice *vklayer_device_of(VkDevice d)
 {
     for (size_t i = 0; i < DEVICES; i++)
-        if (it.devices[i].handle == d) return it.devices[i].of;
+        if (it.devices[i].handle == d) return &it.devices[i];
     it.mismatches++;
-    return &it.physicals[0];
+    return &it.devices[0];
+}
+
+vkdevice *vklayer_device_with(VkQueue queue)
+{
+    for (size_t i = 0; i < DEVICES; i++)
+        if (it.devices[i].handle && it.devices[i].queue == queue) return &it.devices[i];
+    it.mismatches++;
+    return &it.devices[0];
 }
 
 static void heap_bytes(const physical *p, uint64_t bytes[VK_MAX_MEMORY_HEAPS])
@@ -237,22 +245,22 @@ static VKAPI_ATTR VkResult VKAPI_CALL on_CreateDevice(VkPhysicalDevice handle, c
     VkResult r = vklayer_fate(AT_CreateDevice);
     if (!r) r = p->described ? create_described(p, info, a, out) : REAL(CreateDevice)(p->real, info, a, out);
     if (r) return r;
-    it.lost = false;
-    size_t i = 0;
-    while (i + 1 < DEVICES && it.devices[i].handle) i++;
-    it.devices[i].handle = *out;
-    it.devices[i].of = p;
+    *vklayer_device_of(NULL) = (vkdevice){ .handle = *out, .of = p };
     vklayer_made(VKLAYER_DEVICE, 1);
     return VK_SUCCESS;
+}
+
+static VKAPI_ATTR void VKAPI_CALL on_GetDeviceQueue(VkDevice d, uint32_t family, uint32_t index, VkQueue *out)
+{
+    REAL(GetDeviceQueue)(d, family, index, out);
+    vklayer_device_of(d)->queue = *out;
 }
 
 static VKAPI_ATTR void VKAPI_CALL on_DestroyDevice(VkDevice d, const VkAllocationCallbacks *a)
 {
     if (d) vklayer_unmade(VKLAYER_DEVICE, 1);
-    for (size_t i = 0; i < DEVICES; i++)
-        if (it.devices[i].handle == d) it.devices[i].handle = NULL;
+    if (d) *vklayer_device_of(d) = (vkdevice){ 0 };
     REAL(DestroyDevice)(d, a);
-    it.lost = false;
 }
 
 /* ---- memory ---- */
@@ -273,7 +281,7 @@ VkResult vklayer_take(physical *p, const VkMemoryAllocateInfo *info, uint32_t *r
 static VKAPI_ATTR void VKAPI_CALL on_GetBufferMemoryRequirements(VkDevice d, VkBuffer buffer, VkMemoryRequirements *out)
 {
     const VkMemoryPropertyFlags never = VK_MEMORY_PROPERTY_PROTECTED_BIT | VK_MEMORY_PROPERTY_LAZILY_ALLOCATED_BIT;
-    const physical *p = vklayer_physical_of(d);
+    const physical *p = vklayer_device_of(d)->of;
     REAL(GetBufferMemoryRequirements)(d, buffer, out);
     if (!p->described) return;
     out->memoryTypeBits = 0;
@@ -324,6 +332,7 @@ void vklayer_physical_clear(void)
     X(GetPhysicalDeviceQueueFamilyProperties)                                                                          \
     X(EnumerateDeviceExtensionProperties)                                                                              \
     X(CreateDevice)                                                                                                    \
+    X(GetDeviceQueue)                                                                                                  \
     X(DestroyDevice)                                                                                                   \
     X(GetBufferMemoryRequirements)
 

@@ -48,10 +48,10 @@ VkResult vklayer_fate(call c)
 }
 
 /* Of calls that a lost device answers. */
-static VkResult fate_of_device(call c)
+static VkResult fate_of_device(call c, const vkdevice *d)
 {
     VkResult r = vklayer_fate(c);
-    return r ? r : it.lost ? VK_ERROR_DEVICE_LOST : VK_SUCCESS;
+    return r ? r : d->lost ? VK_ERROR_DEVICE_LOST : VK_SUCCESS;
 }
 
 /* ---- objects with a create and a destroy ---- */
@@ -98,10 +98,10 @@ CREATE_AND_DESTROY(CommandPool, VKLAYER_COMMAND_POOL)
 static VKAPI_ATTR VkResult VKAPI_CALL on_AllocateMemory(VkDevice d, const VkMemoryAllocateInfo *info,
                                                         const VkAllocationCallbacks *a, VkDeviceMemory *out)
 {
-    physical *p = vklayer_physical_of(d);
+    physical *p = vklayer_device_of(d)->of;
     VkMemoryAllocateInfo real = *info;
     *out = VK_NULL_HANDLE;
-    VkResult r = fate_of_device(AT_AllocateMemory);
+    VkResult r = fate_of_device(AT_AllocateMemory, vklayer_device_of(d));
     if (!r) r = vklayer_take(p, info, &real.memoryTypeIndex);
     if (!r) r = REAL(AllocateMemory)(d, &real, a, out);
     if (r) return r;
@@ -229,23 +229,24 @@ static VKAPI_ATTR VkResult VKAPI_CALL on_QueueSubmit(VkQueue queue, uint32_t n, 
 {
     it.submits++;
     it.polled = false;
-    if (it.to_lose && --it.to_lose == 0) it.lost = true;
-    VkResult r = fate_of_device(AT_QueueSubmit);
+    vkdevice *d = vklayer_device_with(queue);
+    if (it.to_lose && --it.to_lose == 0) d->lost = true;
+    VkResult r = fate_of_device(AT_QueueSubmit, d);
     /* What the device still does must end before its memory goes. */
-    if (it.lost) REAL(QueueWaitIdle)(queue);
+    if (d->lost) REAL(QueueWaitIdle)(queue);
     return r ? r : REAL(QueueSubmit)(queue, n, infos, fence);
 }
 
 /* It waits all the same: what the device still does must end before its memory goes. */
 static VKAPI_ATTR VkResult VKAPI_CALL on_QueueWaitIdle(VkQueue queue)
 {
-    VkResult r = fate_of_device(AT_QueueWaitIdle), real = REAL(QueueWaitIdle)(queue);
+    VkResult r = fate_of_device(AT_QueueWaitIdle, vklayer_device_with(queue)), real = REAL(QueueWaitIdle)(queue);
     return r ? r : real;
 }
 
 static VKAPI_ATTR VkResult VKAPI_CALL on_WaitSemaphores(VkDevice d, const VkSemaphoreWaitInfo *info, uint64_t timeout)
 {
-    VkResult r = fate_of_device(AT_WaitSemaphores);
+    VkResult r = fate_of_device(AT_WaitSemaphores, vklayer_device_of(d));
     return r ? r : REAL(WaitSemaphores)(d, info, timeout);
 }
 
@@ -253,7 +254,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL on_GetSemaphoreCounterValue(VkDevice d, Vk
 {
     VkResult r = it.polled ? VK_SUCCESS : vklayer_fate(AT_GetSemaphoreCounterValue);
     it.polled = true;
-    if (!r && it.lost) r = VK_ERROR_DEVICE_LOST;
+    if (!r && vklayer_device_of(d)->lost) r = VK_ERROR_DEVICE_LOST;
     return r ? r : REAL(GetSemaphoreCounterValue)(d, semaphore, value);
 }
 
@@ -357,7 +358,7 @@ bool vklayer_host_init(gemma_vulkan_host *host)
     it.shown = VKLAYER_AS_IS;
     vklayer_pose(NULL);
     it.to_fail = it.to_lose = it.submits = it.mismatches = 0;
-    it.fired = it.lost = it.polled = false;
+    it.fired = it.polled = false;
     memset(it.live, 0, sizeof it.live);
     memset(it.created, 0, sizeof it.created);
     vklayer_physical_clear();

@@ -47,7 +47,7 @@ void vklayer_fail_nth(uint64_t nth, int32_t result);
 void vklayer_fail_from(uint64_t nth, uint64_t n, int32_t result); /* n of them in a row */
 bool vklayer_fired(void);                                         /* since then */
 const char *vklayer_victim(void);                                 /* the call that failed last, or "" */
-/* The nth submit from now on (1 = the next) loses the device, which stays lost until it is destroyed. 0: none. */
+/* The nth submit from now on (1 = the next) loses the device it goes to, which stays lost until it is destroyed. 0: none. */
 void vklayer_lose_at(uint64_t nth_submit);
 /* A call that can fail and was made, but was never the victim, since the program began; NULL: there is none. */
 const char *vklayer_spared(void);
