@@ -1,7 +1,7 @@
 /* gemma-chat: a conversation in the terminal. The answer goes to stdout, everything else to stderr. */
-#include "common/cli.h"
+#include "common/bill.h"
+#include "common/status.h"
 
-#include <jansson.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +16,9 @@ static const char help[] = "Usage: gemma-chat -m FILE [-p TEXT] [options]\n\n"
                            "  -n, --n N               at most N tokens an answer (default: until it ends)\n"
                            "      --temp X            temperature (default: 1; 0: always the likeliest token)\n"
                            "      --top-k N --top-p X --min-p X         (default: 64, 0.95, off)\n"
-                           "      --seed N            the same seed gives the same text (default: 0)\n\n"
+                           "      --seed N            the same seed gives the same text (default: 0)\n"
+                           "      --status FILE       rewritten once a second: bill, budgets, speed, events\n"
+                           "                          (gemma-watch FILE shows it)\n\n"
                            "In a conversation /help lists the commands; Ctrl-C stops an answer, not the program.\n\n";
 
 static const char commands[] =
@@ -35,7 +37,8 @@ typedef struct text {
 
 typedef struct chat {
     cli c;
-    const char *prompt;
+    const char *prompt, *status_path;
+    status status;
     bool raw, think, awaits_result; /* the last answer ended in a tool call */
     uint32_t max_tokens;
     gemma_sampler_options sampling;
@@ -149,11 +152,13 @@ static int generate(chat *h, const int32_t *ids, size_t n)
         if (rc) break;
         if (first <= 0) first = cli_seconds();
         h->n_gen += p.id >= 0;
+        status_token(&h->status, h->n_gen, gemma_session_position(h->session));
         take_piece(h, &p);
     }
     h->stop = p.stop;
     h->prompt_s = (first > 0 ? first : cli_seconds()) - t0;
     h->gen_s = first > 0 ? cli_seconds() - first : 0;
+    status_answered(&h->status, gemma_session_position(h->session), h->n_gen > 1 ? (h->n_gen - 1) / h->gen_s : 0);
     if (rc) {
         char message[512];
         gemma_generation_message(g, message, sizeof message);
@@ -164,21 +169,20 @@ static int generate(chat *h, const int32_t *ids, size_t n)
     return rc ? EXIT_FAIL : 0;
 }
 
-/* tok/s beside GB/s and the share of the bandwidth measured here. */
+/* tok/s beside GB/s and the share of the bandwidth measured here, or of what was predicted of several devices. */
 static void print_speed(chat *h, FILE *to)
 {
     gemma_prediction p = { .size = sizeof p };
-    gemma_plan_info plan = { .size = sizeof plan };
-    gemma_plan_predict(h->c.plan, &p);
-    gemma_plan_describe(h->c.plan, &plan);
     if (!h->c.probe.size && cli_probe(&h->c)) return;
-    double depth = gemma_session_position(h->session) - h->n_gen / 2.0;
-    double bytes = (double)p.bytes_per_token + (double)p.kv_bytes_full * depth / plan.ctx;
+    double predicted = bill_predict_at(&h->c, gemma_session_position(h->session) - h->n_gen / 2, &p);
     fprintf(to, "prompt %u tokens in %.2f s (%.0f tok/s)", h->n_prompt, h->prompt_s, h->n_prompt / h->prompt_s);
     if (h->n_gen > 1 && h->gen_s > 0) {
-        double tok_s = (h->n_gen - 1) / h->gen_s, gb_s = bytes * tok_s * 1e-9;
-        fprintf(to, "; answer %u tokens, %.1f tok/s = %.2f GB/s, %.0f %% of the %.1f GB/s measured", h->n_gen, tok_s,
-                gb_s, 100 * gb_s / h->c.probe.read_gb_s, h->c.probe.read_gb_s);
+        double tok_s = (h->n_gen - 1) / h->gen_s, gb_s = (double)(p.bytes_per_token + p.kv_bytes) * tok_s * 1e-9;
+        fprintf(to, "; answer %u tokens, %.1f tok/s = %.2f GB/s", h->n_gen, tok_s, gb_s);
+        if (!bill_is_spread(&h->c))
+            fprintf(to, ", %.0f %% of the %.1f GB/s measured", 100 * gb_s / h->c.probe.read_gb_s, h->c.probe.read_gb_s);
+        else if (predicted > 0)
+            fprintf(to, ", %.0f %% of the %.1f tok/s predicted", 100 * tok_s / predicted, predicted);
     }
     fputc('\n', to);
 }
@@ -242,6 +246,12 @@ static int32_t *render(chat *h, gemma_rendering *r)
     return ids;
 }
 
+static int show_feeding(void *user, uint64_t done, uint64_t total)
+{
+    status_tick(user, "reading the prompt", done, total);
+    return 0;
+}
+
 /* Feeds what the session does not hold yet, up to the ids that will stand, and marks that place: the next turn goes back
  * to it, since thoughts are dropped from the history. *fed is where generation begins. */
 static int feed_standing(chat *h, const int32_t *ids, const gemma_rendering *r, uint32_t *fed)
@@ -249,7 +259,9 @@ static int feed_standing(chat *h, const int32_t *ids, const gemma_rendering *r, 
     if (gemma_session_match(h->session, ids, r->n_ids, fed)) return session_failed(h);
     size_t standing = r->n_standing < r->n_ids ? r->n_standing : r->n_ids - 1; /* one is left to predict from */
     if (standing < *fed) return 0;
-    gemma_feed_options o = { .size = sizeof o, .cancel = h->c.cancel };
+    gemma_feed_options o = {
+        .size = sizeof o, .cancel = h->c.cancel, .progress = show_feeding, .progress_user = &h->status
+    };
     if (standing > *fed && gemma_session_feed(h->session, ids + *fed, standing - *fed, &o)) return session_failed(h);
     if (gemma_session_mark(h->session)) return session_failed(h);
     *fed = (uint32_t)standing;
@@ -476,8 +488,12 @@ static int converse(chat *h)
     bool terminal = isatty(0);
     struct sigaction action = { .sa_handler = on_interrupt, .sa_flags = SA_RESTART };
     sigaction(SIGINT, &action, NULL);
-    for (char *line; (line = read_line(terminal));) {
+    for (;;) {
         bool leave = false;
+        status_wait(&h->status);
+        char *line = read_line(terminal);
+        status_resume(&h->status);
+        if (!line) break;
         gemma_cancel_clear(h->c.cancel); /* a Ctrl-C at the prompt stops nothing later */
         if (*line == '/')
             leave = command(h, line);
@@ -493,7 +509,13 @@ static int run(chat *h)
 {
     gemma_error e = { .size = sizeof e };
     h->c.n_marks = h->raw ? 0 : 1; /* where the history ends that will stand */
-    int code = cli_open_plan(&h->c);
+    h->c.tick = status_loading;
+    h->c.pressure = status_pressure;
+    h->c.hook_user = &h->status;
+    int code = cli_open_file(&h->c);
+    if (!code && h->status_path) code = cli_probe(&h->c);
+    if (!code) code = cli_open_plan(&h->c);
+    if (!code) code = status_open(&h->status, &h->c, h->status_path);
     if (!code && !h->c.json) cli_print_bill(&h->c, stderr);
     if (!code) code = cli_open_model(&h->c);
     if (!code) code = cli_open_tokenizer(&h->c);
@@ -503,6 +525,7 @@ static int run(chat *h)
     if (gemma_sampler_create(h->c.runtime, &h->sampling, &h->sampler, &e) ||
         gemma_session_create(h->c.model, NULL, &h->session, &e))
         return cli_fail(&h->c, "%s", e.message);
+    h->status.ctx = gemma_session_room(h->session);
     if (!h->raw && (gemma_chat_create(h->c.tokenizer, h->c.file, NULL, &h->talk, &e) ||
                     gemma_parser_create(h->c.tokenizer, NULL, &h->parser, &e)))
         return cli_fail(&h->c, "%s; --raw continues a text without turns", e.message);
@@ -516,7 +539,7 @@ static int run(chat *h)
     return code;
 }
 
-enum { RAW = CLI_OWN, TEMP, TOP_K, TOP_P, MIN_P, SEED };
+enum { RAW = CLI_OWN, TEMP, TOP_K, TOP_P, MIN_P, SEED, STATUS };
 
 static void read_options(chat *h, int argc, char **argv)
 {
@@ -529,6 +552,7 @@ static void read_options(chat *h, int argc, char **argv)
                                              { "top-p", required_argument, NULL, TOP_P },
                                              { "min-p", required_argument, NULL, MIN_P },
                                              { "seed", required_argument, NULL, SEED },
+                                             { "status", required_argument, NULL, STATUS },
                                              { 0 } };
     cli_short_name(argv);
     for (int o; (o = getopt_long(argc, argv, "m:hp:n:", options, NULL)) != -1;) {
@@ -542,6 +566,7 @@ static void read_options(chat *h, int argc, char **argv)
         case TOP_K: h->sampling.top_k = cli_u32(&h->c, "--top-k", optarg, 0, 1u << 24); break;
         case TOP_P: h->sampling.top_p = (float)cli_double(&h->c, "--top-p", optarg, 0, 1); break;
         case MIN_P: h->sampling.min_p = (float)cli_double(&h->c, "--min-p", optarg, 0, 1); break;
+        case STATUS: h->status_path = optarg; break;
         case SEED: h->sampling.seed = cli_u32(&h->c, "--seed", optarg, 0, UINT32_MAX); break;
         }
     }
@@ -553,6 +578,7 @@ int main(int argc, char **argv)
     chat h = { .c = { .program = "gemma-chat" }, .sampling = { .temperature = 1, .top_k = 64, .top_p = 0.95f } };
     read_options(&h, argc, argv);
     int code = run(&h);
+    status_close(&h.status);
     free(h.answer.data);
     free(h.thought.data);
     free(h.calls.data);

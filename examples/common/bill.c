@@ -53,6 +53,28 @@ json_t *bill_predict_json(const gemma_plan *plan, bool measured)
                      p.measured && measured);
 }
 
+/* The plan may have been made before anything was measured: it is made again for its prediction. */
+double bill_predict_at(cli *c, uint32_t depth, gemma_prediction *p)
+{
+    gemma_plan_options o;
+    gemma_plan *plan = NULL;
+    gemma_prediction now = { .size = sizeof now };
+    cli_plan_options(c, &o);
+    if (c->model) o.replaces = c->model;
+    gemma_plan_predict_at(c->plan, depth, p);
+    if (!p->measured && !gemma_plan_create(c->file, &o, &plan, NULL)) gemma_plan_predict_at(plan, depth, &now);
+    gemma_plan_destroy(plan);
+    return p->measured ? p->decode_tok_s : now.decode_tok_s;
+}
+
+bool bill_is_spread(const cli *c)
+{
+    uint32_t first = bill_heap_at(c, 0).bill.device;
+    for (uint32_t i = 1; i < gemma_plan_n_heaps(c->plan); i++)
+        if (bill_heap_at(c, i).bill.device != first) return true;
+    return false;
+}
+
 /* ---- the table ---- */
 
 /* "vulkan:0 (NAME)"; the CPU's name says nothing here. */

@@ -18,6 +18,9 @@ bill_heap bill_heap_at(const cli *c, uint32_t index);
  * the driver's estimate and what stays in the file have keys of their own. */
 json_t *bill_json(const cli *c);
 json_t *bill_predict_json(const gemma_plan *plan, bool measured);
+/* What a token costs `depth` tokens into the context; returns the predicted tok/s by what has been measured, 0: unknown. */
+double bill_predict_at(cli *c, uint32_t depth, gemma_prediction *p);
+bool bill_is_spread(const cli *c); /* over several devices */
 /* "layers 0 to 11 lie on cpu (NAME), the rest on vulkan:0 (NAME)"; empty: nothing was split. */
 void bill_split_text(const cli *c, const gemma_plan_info *info, char *text, size_t n);
 

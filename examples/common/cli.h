@@ -40,9 +40,9 @@ typedef struct cli {
     uint32_t logit_rows, n_marks, n_sessions;
     bool quiet;        /* no progress bar */
     bool probe_others; /* cli_probe measures every device that a plan may use */
-    /* Called while a file is read and a model is loaded; NULL: not. */
-    void (*tick)(void *user, uint64_t done, uint64_t total);
-    void *tick_user;
+    void (*tick)(void *user, const char *doing, uint64_t done, uint64_t total); /* while loading; NULL: none */
+    uint32_t (*pressure)(void *user, const gemma_pressure *event);              /* as of gemma_load_options */
+    void *hook_user;                                                            /* of both */
     /* opened by cli_open_…; closed by cli_close */
     char *model_file; /* the path behind model_path */
     gemma_runtime *runtime;

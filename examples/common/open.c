@@ -23,7 +23,7 @@ static int show_progress(void *user, uint64_t done, uint64_t total)
 {
     meter *m = user;
     double now = cli_seconds();
-    if (m->c->tick) m->c->tick(m->c->tick_user, done, total);
+    if (m->c->tick) m->c->tick(m->c->hook_user, m->what, done, total);
     if (m->c->quiet || !isatty(2)) return 0;
     bool last = done >= total;
     if (now - m->started > 0.5 && (now - m->shown > 0.1 || (last && m->shown > 0))) {
@@ -105,7 +105,12 @@ int cli_open_model(cli *c)
     int code = c->plan ? 0 : cli_open_plan(c);
     if (code) return code;
     meter m = { c, "loading", cli_seconds(), 0 };
-    gemma_load_options lo = { .size = sizeof lo, .progress = show_progress, .progress_user = &m, .cancel = c->cancel };
+    gemma_load_options lo = { .size = sizeof lo,
+                              .progress = show_progress,
+                              .progress_user = &m,
+                              .cancel = c->cancel,
+                              .pressure = c->pressure,
+                              .pressure_user = c->hook_user };
     cli_load_kernels(c);
     if (gemma_model_load(c->plan, &lo, &c->model, &e)) return fail(c, &e);
     cli_keep_kernels(c);

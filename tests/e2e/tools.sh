@@ -207,6 +207,37 @@ expect 0 "" gemma-chat -m "$model" --raw -p hello --n 12 --seed 4
 cmp -s out first && fail "another seed gives the same text"
 echo hello | "$bin/gemma-chat" -m "$model" --raw -p - --n 3 > out 2> err || fail "gemma-chat -p -"
 
+# The status file: whole whenever it is read, fresh while the program waits, and "ended" at the end.
+expect 0 "" $chat --status status
+cp status out
+check "x['program'] == 'gemma-chat' and x['doing'] == 'ended' and x['position'] > 12 and x['ctx'] == 4096"
+check "all(h['device'] and sum(h['classes'].values()) == h['planned'] for h in x['heaps'])"
+check "all(0 < h['now']['used'] <= h['now']['budget'] <= h['now']['total'] for h in x['heaps'])"
+check "x['speed']['tok_s'] > 0 and x['speed']['gb_s'] > 0 and x['speed']['measured_gb_s'] > 0 and x['events'] == []"
+[ ! -e status.new ] || fail "status.new is left"
+expect 1 "cannot write nowhere/status" $chat --status nowhere/status
+mkfifo said
+"$bin/gemma-chat" -m "$model" --raw --n 3 --status status < said > out 2> err &
+exec 3> said
+python3 - << 'END' || fail "the status is not kept fresh while the program waits"
+import json, time
+seen = set()
+for i in range(600):
+    try:
+        x = json.load(open('status'))
+        if x['doing'] == 'waiting': seen.add(x['time'])
+    except FileNotFoundError:
+        pass
+    if len(seen) == 3: break
+    time.sleep(0.05)
+assert len(seen) == 3, seen
+END
+echo hello >&3
+exec 3>&-
+wait $! || fail "gemma-chat --status"
+cp status out
+check "x['doing'] == 'ended' and x['position'] > 3"
+
 # A conversation goes on from what was saved; without it, or with a damaged one, it is read again: the same answer.
 talk="$bin/gemma-chat -m $here/data/nano/nano-gemma4-e2b.Q8_0.gguf --ctx 512 --n 12 --temp 0"
 printf 'What is the capital of Norway?\n/save talk\n' | $talk > out 2> err || fail "/save"
