@@ -7,6 +7,8 @@
 /* The default hooks of gemma_host. */
 void *gm_os_alloc(void *user, size_t n_bytes, size_t align, uint32_t tag);
 void gm_os_free(void *user, void *block, size_t n_bytes, uint32_t tag);
+/* Asks for large pages in [block, block + n_bytes), a place and a length in such pages; the system may refuse. */
+void gm_os_use_huge_pages(void *block, size_t n_bytes);
 
 typedef intptr_t gm_os_file; /* a descriptor or HANDLE */
 enum { GM_OS_REASON = 160 }; /* bytes of a `reason` buffer: why the OS refused, always filled on failure */

@@ -9,7 +9,10 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/auxv.h>
+#include <sys/mman.h>
 #include <unistd.h>
+
+void gm_os_use_huge_pages(void *block, size_t n_bytes) { (void)!madvise(block, n_bytes, MADV_HUGEPAGE); }
 
 enum { TEXT = 8192, PATH = 1024 }; /* bytes of a small file, of a path */
 

@@ -26,11 +26,19 @@ enum {
 
 /* ---- memory ---- */
 
+/* Weights are read from end to end for every token: in pages of 2 MiB they need a five-hundredth of the address
+ * translations. The system may refuse; nothing else changes then. */
+#define HUGE_PAGE ((size_t)2 << 20)
+
 void *gm_os_alloc(void *user, size_t n_bytes, size_t align, uint32_t tag)
 {
-    (void)user, (void)tag;
+    (void)user;
+    bool huge = tag == GEMMA_TAG_WEIGHTS && n_bytes >= 2 * HUGE_PAGE;
     void *block;
-    return posix_memalign(&block, align < sizeof(void *) ? sizeof(void *) : align, n_bytes) ? NULL : block;
+    if (huge) align = HUGE_PAGE;
+    if (posix_memalign(&block, align < sizeof(void *) ? sizeof(void *) : align, n_bytes)) return NULL;
+    if (huge) gm_os_use_huge_pages(block, n_bytes / HUGE_PAGE * HUGE_PAGE);
+    return block;
 }
 
 void gm_os_free(void *user, void *block, size_t n_bytes, uint32_t tag)
@@ -242,6 +250,8 @@ void *gm_library_symbol(void *library, const char *name) { return dlsym(library,
 /* ---- what os_linux.c knows better ---- */
 
 #ifndef __linux__
+void gm_os_use_huge_pages(void *block, size_t n_bytes) { (void)block, (void)n_bytes; }
+
 uint32_t gm_n_cores(void)
 {
     long n = sysconf(_SC_NPROCESSORS_ONLN);

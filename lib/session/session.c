@@ -228,16 +228,24 @@ static int run_piece(gm_session *s, gm_step *t, const int32_t *ids, uint32_t n, 
     return rc;
 }
 
+/* Rows of a step now: another plan may have taken over before the last one. */
+static uint32_t most_rows(const gm_session *s, const gm_step *t)
+{
+    gm_mutex_lock(s->engine->lock);
+    uint32_t most = gm_min_u32(s->engine->plan->limits.max_rows, t->sizes.rows);
+    gm_mutex_unlock(s->engine->lock);
+    return most;
+}
+
 static int run_pieces(gm_session *s, gm_step *t, const int32_t *ids, uint32_t n, const feeding *f)
 {
-    uint32_t most = gm_min_u32(s->engine->plan->limits.max_rows, t->sizes.rows);
-    uint32_t piece = f->piece ? gm_min_u32(f->piece, most) : most;
     for (uint32_t done = 0; done < n;) {
-        uint32_t rows = gm_min_u32(piece, n - done);
+        uint32_t most = most_rows(s, t), rows = gm_min_u32(f->piece ? gm_min_u32(f->piece, most) : most, n - done);
         bool stop = cancelled(f);
         int rc =
             stop ? GEMMA_E_CANCELLED : run_piece(s, t, ids + done, rows, done + rows == n ? f->want : 0, f->cancel);
         if (rc == GEMMA_E_CANCELLED) return gm_fail(&s->error, rc, "cancelled with %u of %u tokens fed", done, n);
+        if (rc == GEMMA_E_SMALL && most_rows(s, t) < rows) continue; /* a smaller plan has taken over */
         if (rc) return rc;
         done += rows;
         if (f->progress && f->progress(f->progress_user, done, n) && done < n)
