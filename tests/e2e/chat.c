@@ -285,18 +285,30 @@ static void forty_thinking_turns(void **state)
 
 /* The most that was held at the ends of turns. */
 typedef struct most {
-    uint64_t pages, blocks, bytes;
+    uint64_t pages, blocks, bytes, resident;
 } most;
+
+/* Resident memory of the process, in pages of the system; 0: it does not tell. */
+static uint64_t resident_pages(void)
+{
+    unsigned long long whole = 0, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (!f) return 0;
+    if (fscanf(f, "%llu %llu", &whole, &resident) != 2) resident = 0;
+    fclose(f);
+    return resident;
+}
 
 static void measure(const talk *t, most *m)
 {
     gemma_model_status s = status_of(t);
-    most now = { s.global_pages - s.global_pages_free + s.sliding_pages - s.sliding_pages_free, fault_live_blocks(),
-                 0 };
+    most now = { s.global_pages - s.global_pages_free + s.sliding_pages - s.sliding_pages_free, fault_live_blocks(), 0,
+                 resident_pages() };
     for (uint32_t tag = 0; tag < GEMMA_TAG_COUNT; tag++) now.bytes += fault_live_bytes(tag);
     if (now.pages > m->pages) m->pages = now.pages;
     if (now.blocks > m->blocks) m->blocks = now.blocks;
     if (now.bytes > m->bytes) m->bytes = now.bytes;
+    if (now.resident > m->resident) m->resident = now.resident;
 }
 
 static void nothing_grows(void **state)
@@ -323,6 +335,7 @@ static void nothing_grows(void **state)
     assert_true(rest.pages <= first.pages);
     assert_true(rest.blocks <= first.blocks);
     assert_true(rest.bytes <= first.bytes);
+    assert_true(rest.resident <= first.resident + 256); /* the C library's own */
     end(&t);
 }
 
