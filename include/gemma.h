@@ -217,10 +217,11 @@ typedef struct gemma_probe {
     uint32_t device;
     double read_gb_s;               /* reading memory and doing nothing else */
     double compute_gflops;          /* products of a Q4_K matrix with up to 512 vectors at once */
-    double op_us;                   /* one op beyond what it reads: its start, and the wait for the one before */
+    double op_us;                   /* one op, not a product: its start, and the wait for the one before */
     double submit_us;               /* starting a program on a device at rest and waiting for its end */
     const struct gemma_probe *next; /* of another device; NULL: none */
-    double q4_gb_s;                 /* bytes of a matrix a second in the product with one vector: Q4_K */
+    double product_us;              /* the same of a product with a matrix */
+    double q4_gb_s;                 /* bytes of a matrix a second in the product with one vector, beyond that: Q4_K */
     double q6_gb_s;                 /* Q6_K */
     double q8_gb_s;                 /* Q8_0 */
     double f16_gb_s;                /* F16 */
@@ -469,7 +470,7 @@ typedef struct gemma_prediction {
  * (they work one behind the other) of
  *     weights read / rate of their format        q4_gb_s below 5 bits a weight, q6_ below 8, q8_ below 16, f16_ above
  *   + attention                                  KV read / read_gb_s or its operations / attention_gflops, if longer
- *   + ops × op_us + submits × submit_us + bytes that come from other devices / read_gb_s.
+ *   + products × product_us + other ops × op_us + submits × submit_us + bytes that come from other devices / read_gb_s.
  * For a prompt, products take what they read / read_gb_s or their operations / compute_gflops, if longer; attention is
  * that of a token in the middle, for each. Formats whose kernels are slower than the one measured (few bits, from
  * codebooks) are predicted too fast, and sampling is left out. The same as gemma_plan_predict_at with depth 0. Any

@@ -93,8 +93,7 @@ int gemma_device_probe(gemma_runtime *rt, uint32_t device, gemma_cancel *cancel,
         return gm_fail(error, GEMMA_E_ARG, "gemma_device_probe: NULL, or no device %u", device);
     gm_backend *be = rt->devices[device];
     gemma_probe full = { .size = sizeof full, .device = device };
-    if (!be->fns->probe) return gm_fail(error, GEMMA_E_UNSUPPORTED, "this device cannot be measured");
-    int rc = be->fns->probe(be, cancel, &full.read_gb_s, error);
+    int rc = gm_backend_probe(be, cancel, &full, error);
     return rc ? rc : gm_result_write(result, &full, sizeof full);
 }
 

@@ -17,9 +17,9 @@ enum { BELOW_5_BITS, BELOW_8_BITS, BELOW_16_BITS, MORE_BITS, N_FAMILIES };
 typedef struct work {
     uint64_t weight_bytes[N_FAMILIES];
     uint64_t kv_bytes, crossing_bytes;
-    double weight_values; /* multiplied */
-    double attention;     /* operations */
-    uint32_t n_ops, n_segments;
+    double weight_values;                   /* multiplied */
+    double attention;                       /* operations */
+    uint32_t n_products, n_ops, n_segments; /* n_ops: others */
 } work;
 
 static uint32_t family_of(const gm_format *f)
@@ -62,7 +62,9 @@ static work work_of(const gm_plan *p, uint32_t share, bool prompt, uint32_t dept
     for (uint32_t i = 0; program && i < program->n_ops; i++) {
         const gm_op *op = &program->ops[i];
         if (prompt && (op->rows == GM_ROWS_WANTED || op->kind == GM_OP_HEAD)) continue;
-        w.n_ops++;
+        bool product = op->kind == GM_OP_MATMUL || op->kind == GM_OP_EXPERTS || op->kind == GM_OP_HEAD;
+        w.n_products += product;
+        w.n_ops += !product;
         add_weights(p, op, &w);
         if (op->kind == GM_OP_ATTENTION) add_attention(p, op, depth, &w);
         if (op->kind == GM_OP_RECEIVE) w.crossing_bytes += program->slots[op->out[0]].width * (uint64_t)sizeof(float);
@@ -80,7 +82,7 @@ static double over(double amount, double rate) { return rate > 0 ? amount / (rat
 
 static double fixed_s(const gemma_probe *probe, const work *w)
 {
-    return 1e-6 * (w->n_ops * probe->op_us + w->n_segments * probe->submit_us);
+    return 1e-6 * (w->n_products * probe->product_us + w->n_ops * probe->op_us + w->n_segments * probe->submit_us);
 }
 
 static double attention_s(const gemma_probe *probe, const work *w)

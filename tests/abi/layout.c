@@ -52,7 +52,7 @@ FIELD(gemma_heap_info, name, 40, 32);
 FIELD(gemma_heap_info, reported, 72, 4);
 FIELD(gemma_heap_info, reserved, 76, 4);
 
-SIZE(gemma_probe, 88);
+SIZE(gemma_probe, 96);
 FIELD(gemma_probe, size, 0, 4);
 FIELD(gemma_probe, device, 4, 4);
 FIELD(gemma_probe, read_gb_s, 8, 8);
@@ -60,11 +60,12 @@ FIELD(gemma_probe, compute_gflops, 16, 8);
 FIELD(gemma_probe, op_us, 24, 8);
 FIELD(gemma_probe, submit_us, 32, 8);
 FIELD(gemma_probe, next, 40, 8);
-FIELD(gemma_probe, q4_gb_s, 48, 8);
-FIELD(gemma_probe, q6_gb_s, 56, 8);
-FIELD(gemma_probe, q8_gb_s, 64, 8);
-FIELD(gemma_probe, f16_gb_s, 72, 8);
-FIELD(gemma_probe, attention_gflops, 80, 8);
+FIELD(gemma_probe, product_us, 48, 8);
+FIELD(gemma_probe, q4_gb_s, 56, 8);
+FIELD(gemma_probe, q6_gb_s, 64, 8);
+FIELD(gemma_probe, q8_gb_s, 72, 8);
+FIELD(gemma_probe, f16_gb_s, 80, 8);
+FIELD(gemma_probe, attention_gflops, 88, 8);
 
 SIZE(gemma_file_options, 40);
 FIELD(gemma_file_options, size, 0, 4);

@@ -291,17 +291,26 @@ static void probe(void **state)
 {
     (void)state;
     gm_backend *be = NULL;
-    double gb_s = 0;
+    gemma_probe p = { .size = sizeof p };
     uint64_t live = fault_live_blocks();
     gemma_cancel raised = { .mem = &mem };
     atomic_init(&raised.raised, 1);
     assert_int_equal(gm_cpu_create(&mem, pool, 0, false, 0, &be, &error), GEMMA_OK);
-    assert_int_equal(be->fns->probe(be, &raised, &gb_s, &error), GEMMA_E_CANCELLED);
-    assert_int_equal(be->fns->probe(be, NULL, &gb_s, &error), GEMMA_OK);
-    assert_true(gb_s > 0);
-    fault_fail_nth(1);
-    assert_int_equal(be->fns->probe(be, NULL, &gb_s, &error), GEMMA_E_NOMEM);
-    fault_fail_nth(0);
+    assert_int_equal(gm_backend_probe(be, &raised, &p, &error), GEMMA_E_CANCELLED);
+    assert_int_equal(gm_backend_probe(be, NULL, &p, &error), GEMMA_OK);
+    assert_true(fault_peak_bytes() <= (uint64_t)256 << 20);
+    const double figures[] = { p.read_gb_s, p.q4_gb_s,    p.q6_gb_s,   p.q8_gb_s,        p.f16_gb_s,
+                               p.op_us,     p.product_us, p.submit_us, p.compute_gflops, p.attention_gflops };
+    for (size_t i = 0; i < GM_COUNT(figures); i++) assert_true(figures[i] > 0 && figures[i] < 1e9);
+    bool fired = true;
+    for (uint64_t nth = 1; fired; nth += 1 + nth / 8) { /* not each: every one measures for a while */
+        fault_fail_nth(nth);
+        int rc = gm_backend_probe(be, NULL, &p, &error);
+        fired = fault_fired();
+        fault_fail_nth(0);
+        assert_int_equal(rc, fired ? GEMMA_E_NOMEM : GEMMA_OK);
+        assert_int_equal(fault_live_blocks(), live + 1); /* the device */
+    }
     gm_backend_destroy(be);
     assert_int_equal(fault_live_blocks(), live);
 }

@@ -15,7 +15,8 @@ enum { GUARD = 16, GUARD_BYTE = 0x5a, FRESH_BYTE = 0xa5, FREED_BYTE = 0xdd };
 static const uint64_t magic_live = 0x6c69766562796765, magic_freed = 0x6465616462796765;
 
 static struct {
-    atomic_uint_least64_t n_allocations, countdown, n_live, n_mismatches, live_bytes[GEMMA_TAG_COUNT];
+    atomic_uint_least64_t n_allocations, countdown, n_live, n_mismatches, live_bytes[GEMMA_TAG_COUNT], all_bytes,
+        peak_bytes;
     atomic_bool fired;
 } state;
 
@@ -47,6 +48,8 @@ static void *fault_alloc(void *user, size_t n_bytes, size_t align, uint32_t tag)
     memset(block + n_bytes, GUARD_BYTE, GUARD);
     atomic_fetch_add(&state.n_live, 1);
     atomic_fetch_add(&state.live_bytes[tag], n_bytes);
+    uint64_t all = atomic_fetch_add(&state.all_bytes, n_bytes) + n_bytes, peak = atomic_load(&state.peak_bytes);
+    while (all > peak && !atomic_compare_exchange_weak(&state.peak_bytes, &peak, all)) continue;
     return block;
 }
 
@@ -65,6 +68,7 @@ static void fault_free(void *user, void *block, size_t n_bytes, uint32_t tag)
     if (!right) atomic_fetch_add(&state.n_mismatches, 1);
     atomic_fetch_sub(&state.n_live, 1);
     atomic_fetch_sub(&state.live_bytes[h.tag], h.n_bytes);
+    atomic_fetch_sub(&state.all_bytes, h.n_bytes);
     memset(at, FREED_BYTE, (size_t)h.n_bytes);
     memcpy(at - sizeof h, &magic_freed, sizeof magic_freed);
     free(h.base);
@@ -80,6 +84,8 @@ void fault_host_init(gemma_host *host)
     atomic_store(&state.n_allocations, 0);
     atomic_store(&state.n_live, 0);
     atomic_store(&state.n_mismatches, 0);
+    atomic_store(&state.all_bytes, 0);
+    atomic_store(&state.peak_bytes, 0);
     for (size_t i = 0; i < GEMMA_TAG_COUNT; i++) atomic_store(&state.live_bytes[i], 0);
 }
 
@@ -93,4 +99,5 @@ bool fault_fired(void) { return atomic_load(&state.fired); }
 uint64_t fault_allocations(void) { return atomic_load(&state.n_allocations); }
 uint64_t fault_live_blocks(void) { return atomic_load(&state.n_live); }
 uint64_t fault_live_bytes(uint32_t tag) { return tag < GEMMA_TAG_COUNT ? atomic_load(&state.live_bytes[tag]) : 0; }
+uint64_t fault_peak_bytes(void) { return atomic_load(&state.peak_bytes); }
 uint64_t fault_mismatches(void) { return atomic_load(&state.n_mismatches); }

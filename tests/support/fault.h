@@ -16,6 +16,7 @@ bool fault_fired(void);           /* since fault_fail_nth: that allocation was a
 uint64_t fault_allocations(void); /* asked for since fault_host_init, the failed ones included */
 uint64_t fault_live_blocks(void); /* of all tags */
 uint64_t fault_live_bytes(uint32_t tag);
+uint64_t fault_peak_bytes(void); /* the most that was alive at once since fault_host_init */
 /* Frees with a wrong size or tag or of what is no block of ours, writes just behind a block, bad arguments of alloc. */
 uint64_t fault_mismatches(void);
 

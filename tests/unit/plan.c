@@ -422,33 +422,6 @@ static void test_converted_and_mapped(void **state)
 
 /* ---- the rest ---- */
 
-static void test_prediction(void **state)
-{
-    (void)state;
-    fixture f;
-    set_up_family(&f, 3);
-    gemma_probe other = { .size = sizeof other, .device = 1, .read_gb_s = 10 };
-    gemma_probe probe = { .size = sizeof probe, .read_gb_s = 2.0 }, chained = { .size = sizeof chained, .device = 7 };
-    gm_plan *p = plan_of(&f, NULL);
-    assert_false(p->prediction.measured);
-    assert_true(p->prediction.decode_tok_s == 0.0);
-    gm_plan_destroy(p);
-    p = plan_of(&f, &(gemma_plan_options){ .size = sizeof(gemma_plan_options), .probe = &other });
-    assert_false(p->prediction.measured); /* of another device */
-    gm_plan_destroy(p);
-    chained.next = &probe;
-    p = plan_of(&f, &(gemma_plan_options){ .size = sizeof(gemma_plan_options), .probe = &chained });
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < f.m->n_weights; i++) bytes += f.m->weights[i].n_bytes;
-    bytes += gm_row_bytes(gm_format_of(GM_Q8_0), 64); /* the tied table is read whole, and a row of it */
-    assert_int_equal(p->prediction.bytes_per_token, bytes);
-    assert_int_equal(p->prediction.kv_bytes_full, 2 * (2 * 64 * 64) + 2 * (2 * 512 * 64)); /* F16 heads of 32 */
-    assert_true(fabs(p->prediction.decode_tok_s * (double)bytes - 2e9) < 1.0);
-    assert_true(p->prediction.decode_full_tok_s < p->prediction.decode_tok_s);
-    gm_plan_destroy(p);
-    tear_down(&f);
-}
-
 static void test_refused_by_the_device(void **state)
 {
     (void)state;
@@ -498,7 +471,6 @@ int main(void)
         cmocka_unit_test(test_kinds_that_are_not_there),
         cmocka_unit_test(test_mapped),
         cmocka_unit_test(test_hook),
-        cmocka_unit_test(test_prediction),
         cmocka_unit_test(test_refused_by_the_device),
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_converted),

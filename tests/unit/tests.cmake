@@ -30,6 +30,8 @@ gm_test(unit/session base quant gguf op backend backend_dummy kv sampler tokeniz
 gm_test(unit/session_save base quant gguf op backend backend_dummy kv sampler tokenizer session support)
 gm_test(unit/step base quant gguf op backend backend_dummy kv sampler tokenizer session support)
 gm_test(unit/plan base quant gguf op backend backend_dummy kv model plan support gguf_writer tiny_model)
+gm_test(unit/predict base quant gguf op backend backend_dummy kv model plan support gguf_writer tiny_model)
+gm_test(unit/probe base quant op backend backend_dummy support)
 gm_test(unit/plan_fit base quant gguf op backend backend_dummy kv model plan support gguf_writer tiny_model)
 gm_test(unit/generation base quant gguf op backend backend_dummy kv sampler tokenizer session support)
 gm_test(unit/weights base quant gguf op backend backend_dummy kv model plan weights support gguf_writer tiny_model)

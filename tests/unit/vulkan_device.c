@@ -139,12 +139,15 @@ static void buffers_and_programs(void **state)
     assert_int_equal(rc, GEMMA_E_DEVMEM);
     assert_null(b);
     if (run_norm(be, out, &error)) fail_msg("%s", error.message);
-    double gb_s = 0;
-    if (be->fns->probe(be, NULL, &gb_s, &error)) fail_msg("%s", error.message);
-    assert_true(gb_s > 0.01);
+    gemma_probe probe = { .size = sizeof probe };
+    if (gm_backend_probe(be, NULL, &probe, &error)) fail_msg("%s", error.message);
+    const double figures[] = { probe.read_gb_s,      probe.q4_gb_s,         probe.q6_gb_s,    probe.q8_gb_s,
+                               probe.f16_gb_s,       probe.op_us,           probe.product_us, probe.submit_us,
+                               probe.compute_gflops, probe.attention_gflops };
+    for (size_t i = 0; i < GM_COUNT(figures); i++) assert_true(figures[i] > 0 && figures[i] < 1e9);
     gemma_cancel cancel = { 0 };
     atomic_store(&cancel.raised, 1);
-    assert_int_equal(be->fns->probe(be, &cancel, &gb_s, &error), GEMMA_E_CANCELLED);
+    assert_int_equal(gm_backend_probe(be, &cancel, &probe, &error), GEMMA_E_CANCELLED);
     close_list(&l);
     for (uint32_t tag = 0; tag < GEMMA_TAG_COUNT; tag++) assert_int_equal(gm_mem_live(&mem, tag), 0);
 }

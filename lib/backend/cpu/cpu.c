@@ -1,4 +1,4 @@
-/* The CPU as a device: one heap, buffers of host memory, the bandwidth probe. */
+/* The CPU as a device: one heap, buffers of host memory. */
 #include "backend/cpu/exec.h"
 
 static gm_cpu *cpu_of(gm_backend *be) { return (gm_cpu *)be; }
@@ -84,72 +84,6 @@ static int cpu_buffer_read(gm_buffer *b, uint64_t offset, void *dst, uint64_t n,
     return GEMMA_OK;
 }
 
-/* ---- probe ---- */
-
-#define PROBE_BYTES (256u << 20)
-#define PROBE_NS    100000000u
-
-typedef struct probe {
-    uint64_t *words;
-    const gemma_cancel *cancel;
-    atomic_uint_least64_t sum; /* so that the reads cannot be left out */
-} probe;
-
-static bool probe_stopped(void *arg)
-{
-    const probe *p = arg;
-    return p->cancel && atomic_load(&p->cancel->raised);
-}
-
-static void probe_range(uint32_t part, uint32_t n_parts, size_t *first, size_t *last)
-{
-    size_t n = PROBE_BYTES / sizeof(uint64_t) / 64; /* in units of 64 words */
-    *first = n * part / n_parts * 64;
-    *last = n * (part + 1) / n_parts * 64;
-}
-
-static void probe_fill(void *arg, uint32_t phase, uint32_t part, uint32_t n_parts)
-{
-    (void)phase;
-    size_t first, last;
-    probe_range(part, n_parts, &first, &last);
-    memset(((probe *)arg)->words + first, 1, (last - first) * sizeof(uint64_t));
-}
-
-static void probe_read(void *arg, uint32_t phase, uint32_t part, uint32_t n_parts)
-{
-    (void)phase;
-    probe *p = arg;
-    uint64_t sums[32] = { 0 }, sum = 0;
-    size_t first, last;
-    probe_range(part, n_parts, &first, &last);
-    for (size_t i = first; i < last; i += GM_COUNT(sums))
-        for (size_t j = 0; j < GM_COUNT(sums); j++) sums[j] += p->words[i + j];
-    for (size_t j = 0; j < GM_COUNT(sums); j++) sum += sums[j];
-    atomic_fetch_add(&p->sum, sum);
-}
-
-static int cpu_probe(gm_backend *be, const gemma_cancel *cancel, double *gb_s, gemma_error *error)
-{
-    gm_pool *pool = cpu_of(be)->pool;
-    probe p = { .words = gm_mem_alloc(be->mem, PROBE_BYTES, 64, GEMMA_TAG_SCRATCH), .cancel = cancel };
-    if (!p.words) return gm_fail_nomem(error, "the bandwidth probe", PROBE_BYTES);
-    uint64_t start = gm_now_ns(), best = UINT64_MAX, now = start;
-    bool whole = gm_pool_run(pool, probe_fill, &p, 1, probe_stopped);
-    /* The best of the passes that fit, and of two at least. */
-    for (uint32_t pass = 0; whole && (pass < 2 || now - start + best < PROBE_NS); pass++) {
-        uint64_t before = gm_now_ns();
-        whole = gm_pool_run(pool, probe_read, &p, 1, probe_stopped);
-        now = gm_now_ns();
-        best = gm_min_u64(best, now - before);
-    }
-    whole = whole && !probe_stopped(&p);
-    gm_mem_free(be->mem, p.words, PROBE_BYTES, GEMMA_TAG_SCRATCH);
-    if (!whole) return gm_fail(error, GEMMA_E_CANCELLED, "the bandwidth probe was cancelled");
-    *gb_s = (double)PROBE_BYTES / (double)gm_max_u64(best, 1);
-    return GEMMA_OK;
-}
-
 static const gm_backend_fns cpu_fns = {
     .destroy = cpu_destroy,
     .describe = cpu_describe,
@@ -165,7 +99,7 @@ static const gm_backend_fns cpu_fns = {
     .exec_destroy = gm_cpu_exec_destroy,
     .submit = gm_cpu_submit,
     .wait = gm_cpu_wait,
-    .probe = cpu_probe,
+    .read_rate = gm_cpu_read_rate,
     .counts = gm_cpu_counts,
 };
 

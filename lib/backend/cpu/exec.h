@@ -151,6 +151,9 @@ int gm_cpu_submit(gm_exec *x, const gemma_cancel *cancel, gemma_error *error);
 int gm_cpu_wait(gm_exec *x, uint64_t timeout_ns, gemma_error *error);
 void gm_cpu_counts(const gm_exec *x, uint32_t *n_dispatches, uint32_t *n_submits);
 
+/* ---- probe.c ---- */
+int gm_cpu_read_rate(gm_backend *be, gm_buffer *buffer, const gemma_cancel *cancel, double *gb_s, gemma_error *error);
+
 /* ---- reference.c: plain float kernels ---- */
 void gm_cpu_reference_kernels(gm_kernels *k);
 

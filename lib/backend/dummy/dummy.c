@@ -113,8 +113,10 @@ static int dummy_buffer_read(gm_buffer *b, uint64_t offset, void *dst, uint64_t 
     return rc;
 }
 
-static int dummy_probe(gm_backend *be, const gemma_cancel *cancel, double *gb_s, gemma_error *error)
+static int dummy_read_rate(gm_backend *be, gm_buffer *buffer, const gemma_cancel *cancel, double *gb_s,
+                           gemma_error *error)
 {
+    (void)buffer;
     int rc = gm_dummy_attempt(gm_dummy_of(be), (gm_dummy_entry){ .call = GM_DUMMY_PROBE }, error);
     if (rc) return rc;
     if (cancel && atomic_load(&cancel->raised)) return gm_fail(error, GEMMA_E_CANCELLED, "the probe was cancelled");
@@ -138,7 +140,7 @@ static const gm_backend_fns dummy_fns = {
     .exec_destroy = gm_dummy_exec_destroy,
     .submit = gm_dummy_submit,
     .wait = gm_dummy_wait,
-    .probe = dummy_probe,
+    .read_rate = dummy_read_rate,
     .counts = gm_dummy_counts,
 };
 
