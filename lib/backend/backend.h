@@ -123,13 +123,17 @@ typedef struct gm_backend_fns {
     void (*buffer_destroy)(gm_buffer *buffer); /* NULL is fine */
     int (*buffer_write)(gm_buffer *buffer, uint64_t offset, const void *src, uint64_t n, gemma_error *error);
     int (*buffer_read)(gm_buffer *buffer, uint64_t offset, void *dst, uint64_t n, gemma_error *error);
+    /* Optional, for buffers the CPU does not see: starts the copy of n bytes at `from` of the buffer's staging, as lane 0
+     * or 1, while the CPU fills another part. `sent` waits until the lane's last copy is over. */
+    int (*send)(gm_buffer *buffer, uint64_t offset, uint64_t from, uint64_t n, uint32_t lane, gemma_error *error);
+    int (*sent)(gm_buffer *buffer, uint32_t lane, gemma_error *error);
     int (*compile)(gm_backend *be, const gm_exec_desc *desc, gm_exec **out, gemma_error *error);
     void (*exec_destroy)(gm_exec *exec); /* NULL is fine */
     /* One step at a time per backend (the caller sees to it). Allocates nothing. The CPU works inside submit. The
      * block's page copies are done even if the step is cancelled. OK: `wait` says how it ended, a cancel included. */
     int (*submit)(gm_exec *exec, const gemma_cancel *cancel, gemma_error *error);
     int (*wait)(gm_exec *exec, uint64_t timeout_ns, gemma_error *error); /* OK, TIMEOUT, CANCELLED, LOST */
-    /* Fills a buffer of weights with bytes of 1, if it can be written, and reads it as fast as it can for some 50 ms: 10^9
+    /* Fills a buffer of weights with bytes of 1, if it can be written, and reads it as fast as it can for some 30 ms: 10^9
      * bytes per second. Optional: the device cannot be measured. */
     int (*read_rate)(gm_backend *be, gm_buffer *buffer, const gemma_cancel *cancel, double *gb_s, gemma_error *error);
     /* Optional: times the device reading whole buffers of its own. `out` takes the sums, GM_READER_BYTES of it; what it

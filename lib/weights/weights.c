@@ -14,6 +14,7 @@ typedef struct load {
     gemma_error *error;
     gm_resident *r;
     uint8_t *room;                    /* [ROOM]; NULL: nothing is converted */
+    uint32_t lane;                    /* of the last piece sent */
     uint64_t done_bytes, total_bytes; /* of all weights, those that stay in the file included */
 } load;
 
@@ -111,6 +112,52 @@ static int fetch(load *l, const gm_weight *w, uint64_t at, void *dst, uint64_t n
     return rc ? gm_fail(l->error, rc, "%s: %s", w->tensor->name, why.message) : check_finite(l, w, at, dst, n);
 }
 
+/* ---- to memory the CPU does not see: one half of the staging is read into while the other one is copied ---- */
+
+enum { LANES = 2 };
+
+static bool is_sent(const gm_buffer *b) { return !b->host && b->backend->fns->send; }
+
+static int await_lanes(load *l, gm_buffer *b)
+{
+    int rc = GEMMA_OK;
+    for (uint32_t lane = 0; lane < LANES; lane++) {
+        int one = b->backend->fns->sent(b, lane, l->error);
+        rc = rc ? rc : one;
+    }
+    return rc;
+}
+
+/* Nothing is on its way any more: before memory is used otherwise, or given back. */
+static int settle(load *l)
+{
+    int rc = GEMMA_OK;
+    for (uint32_t i = 0; l->r && i < l->plan->n_blocks; i++) {
+        gm_buffer *b = l->r->buffers ? l->r->buffers[i] : NULL;
+        if (!b || !is_sent(b)) continue;
+        int one = await_lanes(l, b);
+        rc = rc ? rc : one;
+    }
+    return rc;
+}
+
+static int send(load *l, const gm_weight *w, gm_buffer *b, uint64_t offset)
+{
+    uint64_t half = b->via->n_bytes / LANES / 64 * 64;
+    int rc = GEMMA_OK;
+    for (uint64_t at = 0, n; at < w->n_bytes && !rc; at += n) {
+        uint32_t lane = l->lane = (l->lane + 1) % LANES;
+        n = gm_min_u64(half, w->n_bytes - at);
+        rc = b->backend->fns->sent(b, lane, l->error);
+        if (!rc) rc = fetch(l, w, at, (char *)b->via->host + lane * half, n);
+        if (!rc) rc = b->backend->fns->send(b, offset + at, lane * half, n, lane, l->error);
+        if (!rc) rc = advance(l, n);
+    }
+    return rc;
+}
+
+/* ---- straight, or in pieces that are waited for ---- */
+
 static int move(load *l, const gm_weight *w, gm_buffer *b, uint64_t offset)
 {
     uint64_t most;
@@ -152,7 +199,7 @@ static int convert(load *l, uint32_t i, gm_buffer *b, uint64_t offset)
     const gm_format *in_file = w->tensor->format, *q8_0 = gm_format_of(GM_Q8_0);
     uint64_t n_matrix = (uint64_t)w->n_out * l->plan->shapes[i].n_in, most;
     uint64_t n_values = n_matrix * l->plan->shapes[i].n_matrix, fit = ROOM / in_file->block_bytes * in_file->block;
-    int rc = GEMMA_OK;
+    int rc = is_sent(b) ? await_lanes(l, b) : GEMMA_OK; /* the whole staging is used */
     for (uint64_t at = 0, n; at < n_values && !rc; at += n) {
         char *piece = piece_of(b, offset + gm_row_bytes(q8_0, at), &most);
         n = gm_min_u64(fit, most / q8_0->block_bytes * q8_0->block) / UNIT * UNIT;
@@ -184,7 +231,7 @@ static int place_weight(load *l, uint32_t i, bool moving, const gm_place *place,
     *span = (gm_span){ .buffer = l->r->buffers[place->block], .offset = place->offset };
     if (!moving) return GEMMA_OK;
     if (gm_plan_converts(l->plan, i)) return convert(l, i, span->buffer, place->offset);
-    return move(l, w, span->buffer, place->offset);
+    return is_sent(span->buffer) ? send(l, w, span->buffer, place->offset) : move(l, w, span->buffer, place->offset);
 }
 
 static int place_weights(load *l, bool moving)
@@ -271,6 +318,9 @@ int gm_weights_load(const gm_plan *plan, const gm_gguf *gguf, gm_pool *pool, con
     if (!rc) rc = create_buffers(&l);
     if (!rc) rc = place_kv(&l, !rehearse);
     if (!rc) rc = place_weights(&l, !rehearse);
+    l.error = rc ? NULL : error; /* the first sentence stays */
+    int settled = settle(&l);
+    rc = rc ? rc : settled;
     gm_delete(plan->mem, l.room);
     if (rc) {
         gm_resident_destroy(l.r);

@@ -106,8 +106,8 @@ static int create_queue(gm_vk *vk, gemma_error *error)
     VkCommandBufferAllocateInfo transfer = { .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
                                              .commandPool = vk->pool,
                                              .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
-                                             .commandBufferCount = 1 };
-    return gm_vk_check(vk, vk->fn.AllocateCommandBuffers(vk->handle, &transfer, &vk->transfer),
+                                             .commandBufferCount = GM_VK_LANES };
+    return gm_vk_check(vk, vk->fn.AllocateCommandBuffers(vk->handle, &transfer, vk->transfer),
                        "vkAllocateCommandBuffers", error);
 }
 

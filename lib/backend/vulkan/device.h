@@ -102,6 +102,8 @@ typedef struct gm_vk_pipeline {
     VkPipeline handle;
 } gm_vk_pipeline;
 
+#define GM_VK_LANES 2 /* copies under way at once */
+
 struct gm_vk {
     gm_backend base;
     gm_vk_instance *instance;
@@ -128,7 +130,8 @@ struct gm_vk {
     gm_vk_pipeline *pipelines;
     uint32_t n_pipelines, cap_pipelines;
     gm_vk_buffer *buffers;
-    VkCommandBuffer transfer;
+    VkCommandBuffer transfer[GM_VK_LANES];
+    uint64_t transfer_value[GM_VK_LANES]; /* when its last copy is over */
 };
 
 /* ---- instance.c ---- */
@@ -165,6 +168,8 @@ void gm_vk_heap_state(const gm_backend *be, uint32_t heap, gm_heap_state *state)
 /* ---- upload.c ---- */
 int gm_vk_buffer_write(gm_buffer *buffer, uint64_t offset, const void *src, uint64_t n, gemma_error *error);
 int gm_vk_buffer_read(gm_buffer *buffer, uint64_t offset, void *dst, uint64_t n, gemma_error *error);
+int gm_vk_send(gm_buffer *buffer, uint64_t offset, uint64_t from, uint64_t n, uint32_t lane, gemma_error *error);
+int gm_vk_sent(gm_buffer *buffer, uint32_t lane, gemma_error *error);
 
 /* ---- pipeline.c ---- */
 const gm_spirv *gm_vk_module(const char *name); /* NULL: not built */

@@ -2,7 +2,8 @@
  * buffer's staging (`via`). */
 #include "backend/vulkan/device.h"
 
-static int copy(gm_vk *vk, VkBuffer from, VkBuffer to, const VkBufferCopy *region, gemma_error *error)
+static int start_copy(gm_vk *vk, VkBuffer from, VkBuffer to, const VkBufferCopy *region, uint32_t lane,
+                      gemma_error *error)
 {
     VkCommandBufferBeginInfo info = { .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
                                       .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT };
@@ -10,8 +11,7 @@ static int copy(gm_vk *vk, VkBuffer from, VkBuffer to, const VkBufferCopy *regio
                                 .srcAccessMask = VK_ACCESS_MEMORY_WRITE_BIT,
                                 .dstAccessMask = VK_ACCESS_MEMORY_READ_BIT | VK_ACCESS_MEMORY_WRITE_BIT };
     VkPipelineStageFlags work = VK_PIPELINE_STAGE_TRANSFER_BIT | VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT;
-    VkCommandBuffer c = vk->transfer;
-    uint64_t value = 0;
+    VkCommandBuffer c = vk->transfer[lane];
     VkResult r = vk->fn.BeginCommandBuffer(c, &info);
     if (r) return gm_vk_check(vk, r, "vkBeginCommandBuffer", error);
     vk->fn.CmdPipelineBarrier(c, work, work, 0, 1, &barrier, 0, NULL, 0, NULL);
@@ -20,8 +20,32 @@ static int copy(gm_vk *vk, VkBuffer from, VkBuffer to, const VkBufferCopy *regio
                               NULL, 0, NULL);
     r = vk->fn.EndCommandBuffer(c);
     if (r) return gm_vk_check(vk, r, "vkEndCommandBuffer", error);
-    int rc = gm_vk_submit(vk, &c, 1, &value, error);
-    return rc ? rc : gm_vk_wait(vk, value, UINT64_MAX, error);
+    return gm_vk_submit(vk, &c, 1, &vk->transfer_value[lane], error);
+}
+
+static int end_copy(gm_vk *vk, uint32_t lane, gemma_error *error)
+{
+    uint64_t value = vk->transfer_value[lane];
+    vk->transfer_value[lane] = 0;
+    return value ? gm_vk_wait(vk, value, UINT64_MAX, error) : GEMMA_OK;
+}
+
+static int copy(gm_vk *vk, VkBuffer from, VkBuffer to, const VkBufferCopy *region, gemma_error *error)
+{
+    int rc = start_copy(vk, from, to, region, 0, error);
+    return rc ? rc : end_copy(vk, 0, error);
+}
+
+int gm_vk_send(gm_buffer *buffer, uint64_t offset, uint64_t from, uint64_t n, uint32_t lane, gemma_error *error)
+{
+    VkBufferCopy region = { .srcOffset = from, .dstOffset = offset, .size = n };
+    return start_copy(gm_vk_of(buffer->backend), ((const gm_vk_buffer *)buffer->via)->handle,
+                      ((gm_vk_buffer *)buffer)->handle, &region, lane, error);
+}
+
+int gm_vk_sent(gm_buffer *buffer, uint32_t lane, gemma_error *error)
+{
+    return end_copy(gm_vk_of(buffer->backend), lane, error);
 }
 
 static int check_via(const gm_buffer *via, gemma_error *error)
