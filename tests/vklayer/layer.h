@@ -60,6 +60,8 @@
     X(DestroyCommandPool)                                                                                              \
     X(DestroyPipeline)                                                                                                 \
     X(GetBufferMemoryRequirements)                                                                                     \
+    X(UpdateDescriptorSets)                                                                                            \
+    X(CmdBindDescriptorSets)                                                                                           \
     X(FreeMemory)                                                                                                      \
     X(FreeCommandBuffers)
 
@@ -89,10 +91,26 @@ enum { PHYSICALS = 8, DEVICES = 8 };
 typedef struct thing {
     uint64_t handle; /* 0: free */
     uint64_t n;      /* memory: bytes; pools: members alive */
-    physical *of;    /* memory: the device it is of, and its type */
-    uint32_t type;
+    physical *of;    /* memory: the device it is of, its type, its place in the list of blocks */
+    uint32_t type, block;
     vklayer_kind kind;
 } thing;
+
+/* Memory that is followed, as far as a word's bits go. */
+enum { BLOCKS = 64, NOTES = 1 << 17 };
+typedef struct block {
+    physical *of; /* NULL: free */
+    uint32_t type;
+    uint64_t n_bytes;
+    double gb_s; /* it is read no faster; 0: as fast as ever */
+} block;
+
+/* What a buffer, a set or a command buffer touches: bits of the list of blocks. */
+typedef struct note {
+    uint64_t key; /* 0: free */
+    uint64_t blocks;
+    uint64_t missing; /* buffers: bytes that it is shorter than was asked for */
+} note;
 
 typedef struct vklayer_state {
     PFN_vkVoidFunction real[N_CALLS];
@@ -109,6 +127,11 @@ typedef struct vklayer_state {
     bool called[N_FALLIBLE], failed[N_FALLIBLE]; /* since the program began */
     uint64_t live[VKLAYER_KINDS], created[VKLAYER_KINDS], submits, mismatches;
     thing things[THINGS];
+    block blocks[BLOCKS];
+    note notes[NOTES];
+    uint64_t n_notes, hollow;                        /* hollow: most bytes of a real block; 0: as asked */
+    uint64_t limits[PHYSICALS][VK_MAX_MEMORY_HEAPS]; /* 0: the heap's size */
+    double paged_gb_s;                               /* of what lies beyond; 0: 10 */
 } vklayer_state;
 
 extern vklayer_state vklayer_it;
@@ -116,6 +139,11 @@ extern vklayer_state vklayer_it;
 #define REAL(name) ((PFN_vk##name)vklayer_it.real[AT_##name])
 
 /* ---- vklayer.c ---- */
+/* What one thread counts while another asks. */
+void vklayer_lock(void);
+void vklayer_unlock(void);
+void vklayer_remember(vklayer_kind kind, uint64_t handle);
+uint32_t vklayer_block_of(VkDeviceMemory memory); /* BLOCKS: not followed */
 /* What is to happen to a call; VK_SUCCESS: carry it out. */
 VkResult vklayer_fate(call c);
 void vklayer_made(vklayer_kind kind, uint64_t n);
@@ -125,9 +153,20 @@ void vklayer_unmade(vklayer_kind kind, uint64_t n);
 extern const PFN_vkVoidFunction vklayer_physical_calls[N_CALLS]; /* NULL: not one of them */
 vkdevice *vklayer_device_of(VkDevice d);
 vkdevice *vklayer_device_with(VkQueue queue);
-/* What a described device allocates: the driver's type for a shown one, or an error. */
-VkResult vklayer_take(physical *p, const VkMemoryAllocateInfo *info, uint32_t *real_type);
+/* What a described device allocates: the driver's type for a shown one and how fast it is read (0: as ever), or an error. */
+VkResult vklayer_take(physical *p, const VkMemoryAllocateInfo *info, uint32_t *real_type, double *gb_s);
 /* Forgets the counts of bytes. */
 void vklayer_physical_clear(void);
+
+/* ---- speed.c: buffers, sets, commands and the blocks they touch ---- */
+extern const PFN_vkVoidFunction vklayer_speed_calls[N_CALLS]; /* NULL: not one of them */
+uint32_t vklayer_block_add(physical *p, uint32_t type, uint64_t n_bytes, double gb_s);
+void vklayer_block_drop(uint32_t i);
+uint64_t vklayer_limit_of(const physical *p, uint32_t heap);
+void vklayer_set_made(VkDescriptorSet set);
+/* How long a submit's slow blocks take, in ns; one that touches more than there is loses the device. */
+uint64_t vklayer_weigh_submit(vkdevice *d, uint32_t n, const VkSubmitInfo *infos);
+void vklayer_sleep(uint64_t ns);
+void vklayer_speed_clear(void);
 
 #endif

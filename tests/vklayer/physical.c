@@ -136,11 +136,13 @@ static VKAPI_ATTR void VKAPI_CALL on_GetPhysicalDeviceMemoryProperties2(VkPhysic
 {
     const physical *p = physical_at(handle);
     uint64_t used[VK_MAX_MEMORY_HEAPS];
+    vklayer_lock();
     heap_bytes(p, used);
     if (p->described)
         machine_answer_memory2(p->described, used, out);
     else
         REAL(GetPhysicalDeviceMemoryProperties2)(p->real, out);
+    vklayer_unlock();
 }
 
 static VKAPI_ATTR void VKAPI_CALL on_GetPhysicalDeviceQueueFamilyProperties(VkPhysicalDevice handle, uint32_t *n,
@@ -265,28 +267,20 @@ static VKAPI_ATTR void VKAPI_CALL on_DestroyDevice(VkDevice d, const VkAllocatio
 
 /* ---- memory ---- */
 
-VkResult vklayer_take(physical *p, const VkMemoryAllocateInfo *info, uint32_t *real_type)
+VkResult vklayer_take(physical *p, const VkMemoryAllocateInfo *info, uint32_t *real_type, double *gb_s)
 {
+    enum { PAGED_GB_S = 10 };
     uint64_t used[VK_MAX_MEMORY_HEAPS];
     *real_type = info->memoryTypeIndex;
+    *gb_s = 0;
     if (!p->described) return VK_SUCCESS;
     *real_type = p->real_type;
     heap_bytes(p, used);
     uint32_t heap = p->memory.memoryTypes[info->memoryTypeIndex].heapIndex;
-    bool room = info->allocationSize <= p->memory.memoryHeaps[heap].size - used[heap];
-    return room || p->described->spill != MACHINE_REFUSES ? VK_SUCCESS : VK_ERROR_OUT_OF_DEVICE_MEMORY;
-}
-
-/* A described device's buffers may lie in any memory that is neither protected nor for tiles. */
-static VKAPI_ATTR void VKAPI_CALL on_GetBufferMemoryRequirements(VkDevice d, VkBuffer buffer, VkMemoryRequirements *out)
-{
-    const VkMemoryPropertyFlags never = VK_MEMORY_PROPERTY_PROTECTED_BIT | VK_MEMORY_PROPERTY_LAZILY_ALLOCATED_BIT;
-    const physical *p = vklayer_device_of(d)->of;
-    REAL(GetBufferMemoryRequirements)(d, buffer, out);
-    if (!p->described) return;
-    out->memoryTypeBits = 0;
-    for (uint32_t i = 0; i < p->memory.memoryTypeCount; i++)
-        if (!(p->memory.memoryTypes[i].propertyFlags & never)) out->memoryTypeBits |= 1u << i;
+    if (used[heap] + info->allocationSize <= vklayer_limit_of(p, heap)) return VK_SUCCESS;
+    if (p->described->spill == MACHINE_REFUSES) return VK_ERROR_OUT_OF_DEVICE_MEMORY;
+    if (p->described->spill == MACHINE_PAGES) *gb_s = it.paged_gb_s > 0 ? it.paged_gb_s : PAGED_GB_S;
+    return VK_SUCCESS;
 }
 
 /* ---- the test's side ---- */
@@ -294,12 +288,15 @@ static VKAPI_ATTR void VKAPI_CALL on_GetBufferMemoryRequirements(VkDevice d, VkB
 bool vklayer_pose(const machine *m)
 {
     it.machine = m ? *m : (machine){ 0 };
+    memset(it.limits, 0, sizeof it.limits);
     return it.own != NULL;
 }
 
 void vklayer_budget(uint32_t device, uint32_t heap, uint64_t n_bytes)
 {
+    vklayer_lock();
     it.machine.devices[device].budgets[heap] = n_bytes;
+    vklayer_unlock();
 }
 
 uint64_t vklayer_type_bytes(uint32_t device, uint32_t type) { return it.physicals[device].type_bytes[type]; }
@@ -333,7 +330,6 @@ void vklayer_physical_clear(void)
     X(EnumerateDeviceExtensionProperties)                                                                              \
     X(CreateDevice)                                                                                                    \
     X(GetDeviceQueue)                                                                                                  \
-    X(DestroyDevice)                                                                                                   \
-    X(GetBufferMemoryRequirements)
+    X(DestroyDevice)
 
 const PFN_vkVoidFunction vklayer_physical_calls[N_CALLS] = { PHYSICAL_CALLS(AS_WRAPPER) };

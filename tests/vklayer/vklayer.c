@@ -1,12 +1,17 @@
 #include "vklayer/layer.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 
 #define AS_NAME(name) [AT_##name] = "vk" #name,
 static const char *const names[N_CALLS] = { FALLIBLE(AS_NAME) INFALLIBLE(AS_NAME) };
 
 vklayer_state vklayer_it;
 #define it vklayer_it
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+void vklayer_lock(void) { pthread_mutex_lock(&mutex); }
+void vklayer_unlock(void) { pthread_mutex_unlock(&mutex); }
 
 /* ---- counting ---- */
 
@@ -33,11 +38,20 @@ static thing *find(vklayer_kind kind, uint64_t handle)
     return &it.things[0];
 }
 
-static void remember(vklayer_kind kind, uint64_t handle) { *find(kind, 0) = (thing){ .handle = handle, .kind = kind }; }
+void vklayer_remember(vklayer_kind kind, uint64_t handle)
+{
+    *find(kind, 0) = (thing){ .handle = handle, .kind = kind };
+}
+
+uint32_t vklayer_block_of(VkDeviceMemory memory)
+{
+    const thing *t = find(VKLAYER_MEMORY, (uint64_t)memory);
+    return t->handle ? t->block : BLOCKS;
+}
 
 /* ---- failing ---- */
 
-VkResult vklayer_fate(call c)
+static VkResult fate(call c)
 {
     it.called[c] = true;
     if (it.to_fail == 0 || --it.to_fail) return VK_SUCCESS;
@@ -45,6 +59,14 @@ VkResult vklayer_fate(call c)
     it.fired = it.failed[c] = true;
     it.victim = names[c];
     return it.result;
+}
+
+VkResult vklayer_fate(call c)
+{
+    vklayer_lock();
+    VkResult r = fate(c);
+    vklayer_unlock();
+    return r;
 }
 
 /* Of calls that a lost device answers. */
@@ -64,6 +86,7 @@ static void forget(vklayer_kind kind, uint64_t handle)
     if (kind == VKLAYER_SET_POOL) vklayer_unmade(VKLAYER_SET, t->n);
     if (kind == VKLAYER_COMMAND_POOL) vklayer_unmade(VKLAYER_COMMAND_BUFFER, t->n);
     if (kind == VKLAYER_MEMORY) t->of->type_bytes[t->type] -= t->n;
+    if (kind == VKLAYER_MEMORY) vklayer_block_drop(t->block);
     *t = (thing){ 0 };
 }
 
@@ -75,16 +98,19 @@ static void forget(vklayer_kind kind, uint64_t handle)
         VkResult r = vklayer_fate(AT_Create##Name);                                                                    \
         if (!r) r = REAL(Create##Name)(d, info, a, out);                                                               \
         if (!r) vklayer_made(KIND, 1);                                                                                 \
-        if (!r) remember(KIND, (uint64_t)*out);                                                                        \
+        if (!r) vklayer_remember(KIND, (uint64_t)*out);                                                                \
         return r;                                                                                                      \
     }                                                                                                                  \
+    DESTROY(Name, KIND)
+
+#define DESTROY(Name, KIND)                                                                                            \
     static VKAPI_ATTR void VKAPI_CALL on_Destroy##Name(VkDevice d, Vk##Name o, const VkAllocationCallbacks *a)         \
     {                                                                                                                  \
         if (o) forget(KIND, (uint64_t)o);                                                                              \
         REAL(Destroy##Name)(d, o, a);                                                                                  \
     }
 
-CREATE_AND_DESTROY(Buffer, VKLAYER_BUFFER)
+DESTROY(Buffer, VKLAYER_BUFFER)
 CREATE_AND_DESTROY(Semaphore, VKLAYER_SEMAPHORE)
 CREATE_AND_DESTROY(ShaderModule, VKLAYER_SHADER_MODULE)
 CREATE_AND_DESTROY(PipelineCache, VKLAYER_PIPELINE_CACHE)
@@ -100,32 +126,33 @@ static VKAPI_ATTR VkResult VKAPI_CALL on_AllocateMemory(VkDevice d, const VkMemo
 {
     physical *p = vklayer_device_of(d)->of;
     VkMemoryAllocateInfo real = *info;
+    double gb_s = 0;
     *out = VK_NULL_HANDLE;
     VkResult r = fate_of_device(AT_AllocateMemory, vklayer_device_of(d));
-    if (!r) r = vklayer_take(p, info, &real.memoryTypeIndex);
+    if (!r) r = vklayer_take(p, info, &real.memoryTypeIndex, &gb_s);
+    if (it.hollow && real.allocationSize > 2 * it.hollow) real.allocationSize = 2 * it.hollow;
     if (!r) r = REAL(AllocateMemory)(d, &real, a, out);
     if (r) return r;
-    *find(VKLAYER_MEMORY, 0) = (thing){ .handle = (uint64_t)*out,
-                                        .n = info->allocationSize,
-                                        .of = p,
-                                        .type = info->memoryTypeIndex,
-                                        .kind = VKLAYER_MEMORY };
+    vklayer_lock();
+    *find(VKLAYER_MEMORY, 0) =
+        (thing){ .handle = (uint64_t)*out,
+                 .n = info->allocationSize,
+                 .of = p,
+                 .type = info->memoryTypeIndex,
+                 .block = vklayer_block_add(p, info->memoryTypeIndex, info->allocationSize, gb_s),
+                 .kind = VKLAYER_MEMORY };
     p->type_bytes[info->memoryTypeIndex] += info->allocationSize;
     vklayer_made(VKLAYER_MEMORY, 1);
+    vklayer_unlock();
     return r;
 }
 
 static VKAPI_ATTR void VKAPI_CALL on_FreeMemory(VkDevice d, VkDeviceMemory memory, const VkAllocationCallbacks *a)
 {
+    vklayer_lock();
     if (memory) forget(VKLAYER_MEMORY, (uint64_t)memory);
+    vklayer_unlock();
     REAL(FreeMemory)(d, memory, a);
-}
-
-static VKAPI_ATTR VkResult VKAPI_CALL on_BindBufferMemory(VkDevice d, VkBuffer buffer, VkDeviceMemory memory,
-                                                          VkDeviceSize offset)
-{
-    VkResult r = vklayer_fate(AT_BindBufferMemory);
-    return r ? r : REAL(BindBufferMemory)(d, buffer, memory, offset);
 }
 
 static VKAPI_ATTR VkResult VKAPI_CALL on_MapMemory(VkDevice d, VkDeviceMemory memory, VkDeviceSize offset,
@@ -149,6 +176,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL on_AllocateDescriptorSets(VkDevice d, cons
     if (r) return r;
     find(VKLAYER_SET_POOL, (uint64_t)info->descriptorPool)->n += n;
     vklayer_made(VKLAYER_SET, n);
+    for (uint32_t i = 0; i < n; i++) vklayer_set_made(out[i]);
     return r;
 }
 
@@ -185,7 +213,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL on_CreateComputePipelines(VkDevice d, VkPi
     for (uint32_t i = 0; i < n; i++) {
         if (!out[i]) continue;
         vklayer_made(VKLAYER_PIPELINE, 1);
-        remember(VKLAYER_PIPELINE, (uint64_t)out[i]);
+        vklayer_remember(VKLAYER_PIPELINE, (uint64_t)out[i]);
     }
     return r;
 }
@@ -211,12 +239,6 @@ static VKAPI_ATTR VkResult VKAPI_CALL on_MergePipelineCaches(VkDevice d, VkPipel
 
 /* ---- recording, submitting, waiting ---- */
 
-static VKAPI_ATTR VkResult VKAPI_CALL on_BeginCommandBuffer(VkCommandBuffer c, const VkCommandBufferBeginInfo *info)
-{
-    VkResult r = vklayer_fate(AT_BeginCommandBuffer);
-    return r ? r : REAL(BeginCommandBuffer)(c, info);
-}
-
 /* One that has failed is no longer being recorded either. */
 static VKAPI_ATTR VkResult VKAPI_CALL on_EndCommandBuffer(VkCommandBuffer c)
 {
@@ -227,11 +249,15 @@ static VKAPI_ATTR VkResult VKAPI_CALL on_EndCommandBuffer(VkCommandBuffer c)
 static VKAPI_ATTR VkResult VKAPI_CALL on_QueueSubmit(VkQueue queue, uint32_t n, const VkSubmitInfo *infos,
                                                      VkFence fence)
 {
+    vklayer_lock();
     it.submits++;
     it.polled = false;
     vkdevice *d = vklayer_device_with(queue);
     if (it.to_lose && --it.to_lose == 0) d->lost = true;
+    uint64_t longer_ns = vklayer_weigh_submit(d, n, infos);
+    vklayer_unlock();
     VkResult r = fate_of_device(AT_QueueSubmit, d);
+    if (!r) vklayer_sleep(longer_ns);
     /* What the device still does must end before its memory goes. */
     if (d->lost) REAL(QueueWaitIdle)(queue);
     return r ? r : REAL(QueueSubmit)(queue, n, infos, fence);
@@ -252,8 +278,10 @@ static VKAPI_ATTR VkResult VKAPI_CALL on_WaitSemaphores(VkDevice d, const VkSema
 
 static VKAPI_ATTR VkResult VKAPI_CALL on_GetSemaphoreCounterValue(VkDevice d, VkSemaphore semaphore, uint64_t *value)
 {
-    VkResult r = it.polled ? VK_SUCCESS : vklayer_fate(AT_GetSemaphoreCounterValue);
+    vklayer_lock();
+    VkResult r = it.polled ? VK_SUCCESS : fate(AT_GetSemaphoreCounterValue);
     it.polled = true;
+    vklayer_unlock();
     if (!r && vklayer_device_of(d)->lost) r = VK_ERROR_DEVICE_LOST;
     return r ? r : REAL(GetSemaphoreCounterValue)(d, semaphore, value);
 }
@@ -265,7 +293,6 @@ static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL on_GetInstanceProcAddr(VkInstanc
 
 #define AS_WRAPPER(name) [AT_##name] = (PFN_vkVoidFunction)on_##name,
 #define OTHER_CALLS(X)                                                                                                 \
-    X(CreateBuffer)                                                                                                    \
     X(CreateSemaphore)                                                                                                 \
     X(CreateShaderModule)                                                                                              \
     X(CreatePipelineCache)                                                                                             \
@@ -277,11 +304,9 @@ static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL on_GetInstanceProcAddr(VkInstanc
     X(CreateCommandPool)                                                                                               \
     X(CreateComputePipelines)                                                                                          \
     X(AllocateMemory)                                                                                                  \
-    X(BindBufferMemory)                                                                                                \
     X(MapMemory)                                                                                                       \
     X(AllocateDescriptorSets)                                                                                          \
     X(AllocateCommandBuffers)                                                                                          \
-    X(BeginCommandBuffer)                                                                                              \
     X(EndCommandBuffer)                                                                                                \
     X(QueueWaitIdle)                                                                                                   \
     X(QueueSubmit)                                                                                                     \
@@ -309,6 +334,7 @@ static PFN_vkVoidFunction wrap(const char *name, PFN_vkVoidFunction real)
     for (call c = 0; real && c < N_CALLS; c++) {
         if (strcmp(names[c], name) != 0) continue;
         if (c != AT_GetInstanceProcAddr) it.real[c] = real;
+        if (vklayer_speed_calls[c]) return vklayer_speed_calls[c];
         return vklayer_physical_calls[c] ? vklayer_physical_calls[c] : other_calls[c];
     }
     /* It would be given a handle of ours. */
@@ -362,6 +388,7 @@ bool vklayer_host_init(gemma_vulkan_host *host)
     memset(it.live, 0, sizeof it.live);
     memset(it.created, 0, sizeof it.created);
     vklayer_physical_clear();
+    vklayer_speed_clear();
     memset(it.things, 0, sizeof it.things);
     return open_loader();
 }

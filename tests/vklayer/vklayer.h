@@ -1,6 +1,7 @@
 /* A layer between the library and the system's Vulkan loader: counts objects, bytes and submits, makes the nth call fail,
  * loses the device. It is put in by gemma_vulkan_host.get_instance_proc_addr and changes nothing else of what a driver
- * does, unless it poses as a described machine. One per program; used by one thread and one runtime at a time. */
+ * does, unless it poses as a described machine or slows blocks of memory. One per program, used by one runtime at a time;
+ * steps may come from several threads. */
 #ifndef VKLAYER_H
 #define VKLAYER_H
 
@@ -40,6 +41,20 @@ void vklayer_show(vklayer_machine shown);
  * whatever the driver has, and is mapped only where its type says so. False: there is no driver. */
 bool vklayer_pose(const machine *m);
 void vklayer_budget(uint32_t device, uint32_t heap, uint64_t n_bytes); /* of the posed device, from now on */
+
+/* ---- memory that is not what it seems ---- */
+
+/* From now on every submit that touches one of the heap's n_blocks largest blocks takes its bytes / gb_s longer (10^9 bytes
+ * a second). Returns their bytes. Of a posed device, and of memory that is there; at most 64 blocks are known. */
+uint64_t vklayer_slow(uint32_t device, uint32_t heap, uint32_t n_blocks, double gb_s);
+void vklayer_fast(uint32_t device, uint32_t heap); /* all of them are as fast as ever */
+/* What the heap really holds, whatever its size and budget say (0: its size). Beyond it a machine that refuses fails the
+ * allocation; of one that pages the block is slow from the first, at gb_s (0: 10); one that overcommits loses the device
+ * when a submit touches more than that. */
+void vklayer_limit(uint32_t device, uint32_t heap, uint64_t n_bytes, double gb_s);
+/* From now on the driver's blocks have no more than so many bytes; those asked for are counted. Nothing can be run then:
+ * it is for rehearsals of what no test machine could hold. 0: as asked. */
+void vklayer_hollow(uint64_t most);
 
 /* From now on the nth call that can fail (1 = the next) gives this VkResult, the others are carried out. 0: none fails.
  * Of the polls between two submits, only the first counts. */
