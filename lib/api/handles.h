@@ -35,12 +35,14 @@ struct gemma_plan {
     char note[256]; /* why better devices were passed over */
 };
 
-/* What watching a model's memory has found so far. One thread at a time looks. */
+/* What watching a model's memory has found so far. One thread at a time looks, or takes the memory away or back. */
 typedef struct gm_watch {
-    atomic_flag looking;
+    gm_mutex *lock; /* of `taken`, and of what the model's status copies */
+    bool taken;
     uint64_t polled_ns, read_ns; /* budgets; blocks */
     bool shrunk[GM_LINES_MAX];   /* by line of the plan's bill */
-    bool paged, stopped;
+    bool paged;
+    atomic_bool stopped;
     uint32_t n_slow; /* decode steps in a row */
     uint64_t n_decoded;
     double best_gb_s; /* of decode steps */
@@ -52,6 +54,7 @@ struct gemma_model {
     gemma_plan *plan;
     gm_engine *engine;
     gemma_load_options options;
+    bool rehearsed;
     uint64_t driver_bytes; /* measured when it was loaded */
     gm_proof *proof;       /* NULL: parked, or rehearsed */
     gm_proof_result proved;
@@ -84,9 +87,14 @@ void gm_file_drop(gemma_file *file);
 void gm_plan_drop(gemma_plan *plan);
 void gm_model_drop(gemma_model *model);
 
-/* ---- model.c ---- */
+/* ---- model.c: by whoever has taken the watch ---- */
+int gm_model_park(gemma_model *model, gemma_error *error);
 int gm_model_resume(gemma_model *model, gemma_plan *plan, gemma_error *error);
+int gm_model_replan(gemma_model *model, gemma_plan *plan, gemma_error *error);
 /* ---- pressure.c ---- */
+/* Waits until no other thread has it. */
+void gm_watch_take(gm_watch *w);
+void gm_watch_give(gm_watch *w);
 /* For the engine, before every step; `user` is the model. */
 int gm_model_between(void *user, gemma_error *error);
 /* Memory is another now: what was found of the old does not count. */

@@ -6,6 +6,31 @@
 
 enum { SLOW_STEPS = 3, WARM_STEPS = 4 };
 
+static bool try_take(gm_watch *w)
+{
+    gm_mutex_lock(w->lock);
+    bool free = !w->taken;
+    w->taken = true;
+    gm_mutex_unlock(w->lock);
+    return free;
+}
+
+void gm_watch_take(gm_watch *w)
+{
+    gm_mutex_lock(w->lock);
+    while (w->taken) gm_mutex_wait(w->lock, UINT64_MAX);
+    w->taken = true;
+    gm_mutex_unlock(w->lock);
+}
+
+void gm_watch_give(gm_watch *w)
+{
+    gm_mutex_lock(w->lock);
+    w->taken = false;
+    gm_mutex_wake_all(w->lock);
+    gm_mutex_unlock(w->lock);
+}
+
 void gm_watch_reset(gm_watch *w)
 {
     memset(w->shrunk, 0, sizeof w->shrunk);
@@ -17,13 +42,22 @@ void gm_watch_reset(gm_watch *w)
 
 /* ---- answers ---- */
 
+/* Of a heap that pages no budget says how much it holds: what is not slow, and of what there is left of it the headroom. */
+static void leave_out_slow(const gm_plan *old, const gemma_pressure *event, gm_settings *s)
+{
+    if (event->kind != GEMMA_EVENT_PAGED || event->device != old->devices.numbers[0]) return;
+    uint64_t held = event->planned_bytes - gm_min_u64(event->slow_bytes, event->planned_bytes);
+    if (!s->budget_bytes || held < s->budget_bytes) s->budget_bytes = gm_max_u64(held, 1);
+}
+
 /* A plan of the same settings as the model's, shrunk to the budgets of now. */
-static int plan_anew(gemma_model *model, gemma_plan **out, gemma_error *error)
+static int plan_anew(gemma_model *model, const gemma_pressure *event, gemma_plan **out, gemma_error *error)
 {
     const gm_plan *old = model->plan->plan;
     gemma_file *file = model->plan->file;
     gm_settings s = old->settings;
     s.fit = GEMMA_FIT_SHRINK;
+    leave_out_slow(old, event, &s);
     s.replaced = gm_engine_is_parked(model->engine) ? NULL : old;
     gemma_plan *plan = gm_new(&file->runtime->mem, sizeof *plan, GEMMA_TAG_OBJECT);
     if (!plan) return gm_fail_nomem(error, "a plan handle", sizeof *plan);
@@ -40,27 +74,27 @@ static int plan_anew(gemma_model *model, gemma_plan **out, gemma_error *error)
     return GEMMA_OK;
 }
 
-static int replan(gemma_model *model, gemma_error *error)
+static int replan(gemma_model *model, const gemma_pressure *event, gemma_error *error)
 {
     gemma_plan *plan = NULL;
-    int rc = plan_anew(model, &plan, error);
+    int rc = plan_anew(model, event, &plan, error);
     if (!rc) rc = gm_engine_can_take(model->engine, plan->plan, error);
     if (rc) { /* memory is wanted back all the same */
-        if (!gm_engine_is_parked(model->engine)) gemma_model_park(model, NULL);
+        if (!gm_engine_is_parked(model->engine)) gm_model_park(model, NULL);
         gm_plan_drop(plan);
         return rc;
     }
-    rc = gemma_model_replan(model, plan, NULL, error);
+    rc = gm_model_replan(model, plan, error);
     gm_plan_drop(plan);
     return rc;
 }
 
-static int carry_out(gemma_model *model, uint32_t answer, gemma_error *error)
+static int carry_out(gemma_model *model, const gemma_pressure *event, uint32_t answer, gemma_error *error)
 {
     switch (answer) {
     case GEMMA_PRESSURE_STOP: model->watch.stopped = true; return GEMMA_OK;
-    case GEMMA_PRESSURE_PARK: return gemma_model_park(model, error);
-    case GEMMA_PRESSURE_REPLAN: return replan(model, error);
+    case GEMMA_PRESSURE_PARK: return gm_model_park(model, error);
+    case GEMMA_PRESSURE_REPLAN: return replan(model, event, error);
     default: return GEMMA_OK;
     }
 }
@@ -70,7 +104,7 @@ static int tell(gemma_model *model, gemma_pressure *event, gemma_error *error)
     event->size = sizeof *event;
     atomic_fetch_add(&model->watch.n_events, 1);
     if (event->kind == GEMMA_EVENT_RECOVERED) model->watch.stopped = false;
-    return carry_out(model, model->options.pressure(model->options.pressure_user, event), error);
+    return carry_out(model, event, model->options.pressure(model->options.pressure_user, event), error);
 }
 
 /* ---- budgets ---- */
@@ -189,11 +223,12 @@ int gm_model_between(void *user, gemma_error *error)
 {
     gemma_model *model = user;
     gm_watch *w = &model->watch;
-    if (model->options.flags & GEMMA_LOAD_REHEARSE)
+    if (model->rehearsed)
         return gm_fail(error, GEMMA_E_STATE, "the model was loaded as a rehearsal: its weights are not there");
-    if (model->options.pressure && !gm_engine_is_parked(model->engine) && !atomic_flag_test_and_set(&w->looking)) {
-        int rc = look(model, error);
-        atomic_flag_clear(&w->looking);
+    if (try_take(w)) {
+        bool watched = model->options.pressure && !gm_engine_is_parked(model->engine);
+        int rc = watched ? look(model, error) : GEMMA_OK;
+        gm_watch_give(w);
         if (rc) return rc;
     }
     if (!w->stopped) return GEMMA_OK;

@@ -196,12 +196,6 @@ void gm_engine_last_decode(gm_engine *e, uint64_t *n, uint64_t *ns)
     gm_mutex_unlock(e->lock);
 }
 
-int gm_engine_prove(gm_engine *e, gm_proof **proof, gm_proof_result *result, gemma_error *error)
-{
-    int rc = gm_engine_take(e, error);
-    return rc ? rc : gm_engine_give(e, gm_proof_create(e->plan, e->resident, proof, result, error));
-}
-
 int gm_engine_prove_again(gm_engine *e, gm_proof *proof, gm_proof_result *result, gemma_error *error)
 {
     int rc = gm_engine_take(e, error);

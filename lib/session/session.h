@@ -23,7 +23,6 @@ uint64_t gm_engine_session_bytes(const gm_plan *plan);
 uint64_t gm_engine_step_bytes(const gm_plan *plan);
 
 /* Reads the plan's blocks, between steps. */
-int gm_engine_prove(gm_engine *e, gm_proof **proof, gm_proof_result *result, gemma_error *error);
 int gm_engine_prove_again(gm_engine *e, gm_proof *proof, gm_proof_result *result, gemma_error *error);
 /* Steps of one row so far, and how long the last one took. */
 void gm_engine_last_decode(gm_engine *e, uint64_t *n, uint64_t *ns);
