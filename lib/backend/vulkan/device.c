@@ -32,6 +32,12 @@ static int create_handle(gm_vk *vk, gemma_error *error)
         .sType = VK_STRUCTURE_TYPE_DEVICE_MEMORY_OVERALLOCATION_CREATE_INFO_AMD,
         .overallocationBehavior = VK_MEMORY_OVERALLOCATION_BEHAVIOR_DISALLOWED_AMD
     };
+    VkPhysicalDeviceMemoryPriorityFeaturesEXT memory_priority = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PRIORITY_FEATURES_EXT,
+        .pNext = &timeline,
+        .memoryPriority = VK_TRUE
+    };
+    if (vk->caps.memory_priority) extensions[n++] = VK_EXT_MEMORY_PRIORITY_EXTENSION_NAME;
     if (vk->caps.overallocation) {
         extensions[n++] = VK_AMD_MEMORY_OVERALLOCATION_BEHAVIOR_EXTENSION_NAME;
         timeline.pNext = &overallocation;
@@ -41,7 +47,7 @@ static int create_handle(gm_vk *vk, gemma_error *error)
                                       .queueCount = 1,
                                       .pQueuePriorities = &priority };
     VkDeviceCreateInfo info = { .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
-                                .pNext = &timeline,
+                                .pNext = vk->caps.memory_priority ? (void *)&memory_priority : (void *)&timeline,
                                 .queueCreateInfoCount = 1,
                                 .pQueueCreateInfos = &queue,
                                 .enabledExtensionCount = n,

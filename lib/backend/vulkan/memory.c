@@ -85,6 +85,13 @@ bool gm_vk_is_seen(const gm_vk *vk, uint32_t tag)
 
 /* ---- buffers ---- */
 
+/* What a driver under pressure is to move last: what every token reads whole. */
+static float priority_of(uint32_t tag)
+{
+    if (tag == GEMMA_TAG_WEIGHTS) return 1.0f;
+    return tag == GEMMA_TAG_STAGING ? 0.5f : 0.9f;
+}
+
 static int bind_memory(gm_vk *vk, gm_vk_buffer *b, uint32_t heap, gemma_error *error)
 {
     VkMemoryRequirements needs;
@@ -92,7 +99,11 @@ static int bind_memory(gm_vk *vk, gm_vk_buffer *b, uint32_t heap, gemma_error *e
     vk->fn.GetBufferMemoryRequirements(vk->handle, b->handle, &needs);
     uint32_t type = find_type(vk, heap, b->base.tag, needs.memoryTypeBits);
     if (type == UINT32_MAX) return gm_fail(error, GEMMA_E_DEVMEM, "%s has no memory of this kind", vk->caps.name);
+    VkMemoryPriorityAllocateInfoEXT priority = { .sType = VK_STRUCTURE_TYPE_MEMORY_PRIORITY_ALLOCATE_INFO_EXT,
+                                                 .priority = priority_of(b->base.tag) };
+    bool told = vk->caps.memory_priority && !vk->instance->host.device; /* a host may not have asked for it */
     VkMemoryAllocateInfo info = { .sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
+                                  .pNext = told ? &priority : NULL,
                                   .allocationSize = needs.size,
                                   .memoryTypeIndex = type };
     VkResult r = vk->fn.AllocateMemory(vk->handle, &info, NULL, &b->memory);
