@@ -176,7 +176,7 @@ static gm_plan *plan_of_pair(pair *d, const gemma_probe *probe)
 {
     const gm_devices devices = { .backends = { d->f.be, d->other }, .numbers = { 0, 1 }, .n = 2 };
     gm_settings s;
-    gm_plan *p;
+    gm_plan *p = NULL;
     gemma_plan_options o = { .size = sizeof o, .ctx = 512, .probe = probe, .place = odd_layers };
     int rc = gm_settings_read(d->f.m, &devices, &o, &s, &d->f.error);
     if (!rc) rc = gm_plan_create(&d->f.mem, d->f.gguf, d->f.m, &devices, &s, &p, &d->f.error);
