@@ -33,6 +33,8 @@ check()
     python3 -c "import json; x = json.load(open('out')); assert $1, x" || fail "not so: $1"
 }
 
+expect 0 "" gemma-watch --help
+grep -q "Usage: gemma-watch" out || fail "gemma-watch --help has no usage"
 for program in gemma-chat gemma-plan gemma-bench gemma-tokenize gemma-eval; do
     case $program in
         gemma-eval) set -- --ppl err ;;
@@ -216,6 +218,47 @@ check "all(0 < h['now']['used'] <= h['now']['budget'] <= h['now']['total'] for h
 check "x['speed']['tok_s'] > 0 and x['speed']['gb_s'] > 0 and x['speed']['measured_gb_s'] > 0 and x['events'] == []"
 [ ! -e status.new ] || fail "status.new is left"
 expect 1 "cannot write nowhere/status" $chat --status nowhere/status
+expect 0 "" gemma-watch status --once
+for word in "gemma-chat, process" "kv global" "tok/s" "CPU · RAM" "context .* of 4096"; do
+    grep -q "$word" out || fail "gemma-watch does not show $word"
+done
+grep -q "$(printf '\033')" out && fail "escape codes without a terminal"
+expect 0 "" gemma-watch --once
+grep -q "^cpu .*" out || fail "gemma-watch shows no devices"
+expect 1 "cannot read nowhere" gemma-watch nowhere --once
+expect 1 "is no status file" gemma-watch "$model" --once
+expect 2 "unexpected argument" gemma-watch status stray
+expect 2 "--interval takes a number" gemma-watch status --interval 0
+cat > status << 'END'
+{"program": "p", "pid": 0, "time": 0, "doing": "answering", "model": "m", "ctx": 8, "speed": {}, "heaps": [{"device": "d",
+"heap": 0, "name": "D · VRAM", "reported": true, "planned": 600, "classes": {"ffn": 400, "kv global": 200},
+"now": {"total": 1000, "budget": 500, "used": 600}}], "events": [{"time": 0, "kind": "shrunk", "device": "d", "heap": 0,
+"budget": 500, "planned": 600}]}
+END
+expect 0 "" gemma-watch status --once
+grep -q "OVER BY 100 B" out || fail "a heap over its budget is not said to be"
+grep -q "shrunk .*d heap 0: budget 500 B, we hold 600 B" out || fail "no event"
+grep -q "\[F\{30\}G\{14\}#\{30\}\]" out || fail "another bar"
+grep -q "written [0-9]* s ago" out || fail "an old file is not said to be old"
+python3 - "$bin/gemma-watch" << 'END' || fail "the terminal is not given back as it was"
+import os, pty, signal, sys
+pid, fd = pty.fork()
+if pid == 0: os.execv(sys.argv[1], [sys.argv[1], 'status', '--interval', '0.1'])
+seen = b''
+while seen.count(b'OVER BY') < 3: seen += os.read(fd, 4096)
+os.kill(pid, signal.SIGINT)
+try:
+    while True:
+        more = os.read(fd, 4096)
+        if not more: break
+        seen += more
+except OSError:
+    pass
+assert os.waitpid(pid, 0)[1] == 0
+begin, end = b'\033[?1049h\033[?25l\033[?7l', b'\033[?7h\033[?25h\033[?1049l'
+assert seen.startswith(begin) and seen.endswith(end), seen
+END
+
 mkfifo said
 "$bin/gemma-chat" -m "$model" --raw --n 3 --status status < said > out 2> err &
 exec 3> said
