@@ -35,7 +35,8 @@ void gm_watch_reset(gm_watch *w)
 {
     memset(w->shrunk, 0, sizeof w->shrunk);
     w->polled_ns = w->read_ns = w->n_decoded = 0;
-    w->paged = w->stopped = false;
+    w->paged = false;
+    atomic_store(&w->stopped, false);
     w->n_slow = 0;
     w->best_gb_s = 0;
 }

@@ -34,35 +34,6 @@ static gemma_bill bill_of(const run *r, uint32_t line)
     return bill;
 }
 
-static uint64_t planned_for(const run *r, uint32_t heap)
-{
-    for (uint32_t i = 0; i < gemma_plan_n_heaps(r->plan); i++)
-        if (bill_of(r, i).heap == heap) return bill_of(r, i).total_bytes;
-    return 0;
-}
-
-/* The library numbers heaps in its own order; its heap and the driver's have the same size. Heaps of one size are
- * counted together. */
-static void check_bill(const run *r, const machine *m, uint32_t number, uint32_t device, const char *where)
-{
-    const VkPhysicalDeviceMemoryProperties *memory = &m->devices[number].memory;
-    gemma_device_info info = { .size = sizeof info };
-    assert_int_equal(gemma_device_describe(r->runtime, device, &info), GEMMA_OK);
-    assert_int_equal(info.n_heaps, memory->memoryHeapCount);
-    for (uint32_t i = 0; i < memory->memoryHeapCount; i++) {
-        uint64_t counted = 0, planned = 0;
-        for (uint32_t k = 0; k < memory->memoryHeapCount; k++) {
-            gemma_heap_info heap = { .size = sizeof heap };
-            assert_int_equal(gemma_heap_describe(r->runtime, device, k, &heap), GEMMA_OK);
-            if (heap.total_bytes == memory->memoryHeaps[i].size) planned += planned_for(r, k);
-            if (memory->memoryHeaps[k].size == memory->memoryHeaps[i].size) counted += vklayer_heap_bytes(number, k);
-        }
-        if (counted != planned)
-            fail_msg("%s: heap %u has %llu bytes, and %llu were planned", where, i, (unsigned long long)counted,
-                     (unsigned long long)planned);
-    }
-}
-
 static void check_places(const run *r, const machine *m, uint32_t number, const char *where)
 {
     const machine_device *d = &m->devices[number];
@@ -102,17 +73,6 @@ static void check_budgets(const run *r, const machine *m, uint32_t number, uint3
 
 /* ---- a machine ---- */
 
-static uint32_t device_named(const run *r, const char *name, gemma_device_info *info)
-{
-    info->size = sizeof *info;
-    for (uint32_t i = 0; i < gemma_device_count(r->runtime); i++) {
-        assert_int_equal(gemma_device_describe(r->runtime, i, info), GEMMA_OK);
-        if (strcmp(info->name, name) == 0) return i;
-    }
-    fail_msg("%s is not listed", name);
-    return 0;
-}
-
 /* What is asked of a device: a model, a plan, how many tokens it reads in front, and what it must then say. */
 typedef struct job {
     const world *w;
@@ -144,10 +104,9 @@ static void check_described(const job *j, const machine *m, uint32_t number, con
 {
     gemma_vulkan_host described = machine_host(m);
     gemma_plan_options po = j->plan;
-    gemma_device_info info;
     run r;
     assert_ok(run_open_runtime(&r, j->w, &described), r.error.message);
-    po.device = device_named(&r, m->devices[number].name, &info);
+    po.device = run_device(&r, m->devices[number].name);
     assert_ok(gemma_plan_create(r.file, &po, &r.plan, &r.error), r.error.message);
     assert_int_equal(gemma_plan_n_heaps(r.plan), n);
     for (uint32_t i = 0; i < n; i++) {
@@ -166,8 +125,9 @@ static void check_device(const job *j, const gemma_vulkan_host *vulkan, const ma
     snprintf(where, sizeof where, "%s (%s), device %u", m->id, m->variant, number);
     assert_ok(run_open_runtime(&r, j->w, vulkan), r.error.message);
     gemma_plan_options po = j->plan;
-    gemma_device_info info;
-    po.device = device_named(&r, m->devices[number].name, &info);
+    gemma_device_info info = { .size = sizeof info };
+    po.device = run_device(&r, m->devices[number].name);
+    assert_int_equal(gemma_device_describe(r.runtime, po.device, &info), GEMMA_OK);
     if (m->devices[number].shared_bytes < 32768) { /* a newer Raspberry Pi's: refused before anything is planned */
         assert_int_equal(info.usable, 0);
         assert_non_null(strstr(info.reason, "smaller than the kernels need"));
@@ -179,25 +139,17 @@ static void check_device(const job *j, const gemma_vulkan_host *vulkan, const ma
     uint32_t n_bills = gemma_plan_n_heaps(r.plan);
     assert_in_range(n_bills, 1, COUNT(bills));
     for (uint32_t i = 0; i < n_bills; i++) bills[i] = bill_of(&r, i);
-    check_bill(&r, m, number, po.device, where);
+    run_check_bill(&r, r.plan, m, where);
     check_places(&r, m, number, where);
     check_budgets(&r, m, number, po.device);
     uint64_t created = vklayer_created_objects(), allocations = fault_allocations();
     if (work(&r, j)) fail_msg("%s: %s", where, r.error.message);
     assert_int_equal(vklayer_created_objects(), created);
     assert_int_equal(fault_allocations(), allocations);
-    check_bill(&r, m, number, po.device, where);
+    run_check_bill(&r, r.plan, m, where);
     if (memcmp(r.ids, j->ids, sizeof r.ids)) fail_msg("%s: other tokens", where);
     run_finish(&r);
     check_described(j, m, number, bills, n_bills);
-}
-
-static machine read_machine(const char *path, uint32_t variant)
-{
-    machine m;
-    char error[256];
-    if (!machine_read(path, variant, &m, error, sizeof error)) fail_msg("%s", error);
-    return m;
 }
 
 static uint32_t check_file(const job *j, const gemma_vulkan_host *vulkan, const char *path)
@@ -205,7 +157,7 @@ static uint32_t check_file(const job *j, const gemma_vulkan_host *vulkan, const 
     uint32_t variant = 0, n = 0;
     machine m;
     do {
-        m = read_machine(path, variant);
+        m = run_machine(path, variant);
         vklayer_pose(&m);
         for (uint32_t i = 0; i < m.n_devices; i++, n++) check_device(j, vulkan, &m, i);
     } while (variant++ < m.n_variants);
@@ -256,7 +208,7 @@ static void every_kind_of_model(void **state)
         job j = { .w = &w, .plan = { .size = sizeof j.plan, .ctx = 64, .ubatch = 8 }, .n_prompt = 20 };
         ask(&j, &vulkan);
         for (size_t i = 0; i < COUNT(kinds); i++) {
-            machine m = read_machine(kinds[i], 0);
+            machine m = run_machine(kinds[i], 0);
             vklayer_pose(&m);
             for (uint32_t d = 0; d < m.n_devices; d++) check_device(&j, &vulkan, &m, d);
         }
@@ -275,7 +227,7 @@ static void types_never_taken(void **state)
     run r;
     run_begin(&vulkan);
     run_small_world(&w);
-    machine m = read_machine("machines/780m-32-windows.json", 0);
+    machine m = run_machine("machines/780m-32-windows.json", 0);
     VkPhysicalDeviceMemoryProperties *memory = &m.devices[0].memory;
     VkMemoryType types[VK_MAX_MEMORY_TYPES];
     memcpy(types, memory->memoryTypes, sizeof types);
@@ -302,13 +254,12 @@ static void budgets_change(void **state)
     run r;
     run_begin(&vulkan);
     run_small_world(&w);
-    machine m = read_machine("machines/rtx3050-680m-16-linux.json", 0);
+    machine m = run_machine("machines/rtx3050-680m-16-linux.json", 0);
     vklayer_pose(&m);
     assert_ok(run_open_runtime(&r, &w, &vulkan), r.error.message);
-    gemma_device_info info;
     gemma_plan_options po = run_small_plan;
     gemma_plan *late;
-    po.device = device_named(&r, m.devices[0].name, &info);
+    po.device = run_device(&r, m.devices[0].name);
     assert_ok(gemma_plan_create(r.file, &po, &r.plan, &r.error), r.error.message);
     assert_ok(gemma_plan_check(r.plan, &r.error), r.error.message);
     vklayer_budget(0, 0, 1 << 20);
@@ -333,13 +284,12 @@ static void past_the_heap(void **state)
     run r;
     run_begin(&vulkan);
     run_small_world(&w);
-    machine m = read_machine("machines/rtx3050-680m-16-linux.json", 0);
+    machine m = run_machine("machines/rtx3050-680m-16-linux.json", 0);
     m.devices[0].memory.memoryHeaps[0].size = 64 << 10;
     vklayer_pose(&m);
     assert_ok(run_open_runtime(&r, &w, &vulkan), r.error.message);
-    gemma_device_info info;
     gemma_plan_options po = run_small_plan;
-    po.device = device_named(&r, m.devices[0].name, &info);
+    po.device = run_device(&r, m.devices[0].name);
     po.budget_bytes = (uint64_t)1 << 30;
     assert_int_equal(run_open_model_on(&r, po), GEMMA_E_DEVMEM);
     assert_null(r.model);
@@ -377,7 +327,7 @@ static void the_best_is_taken(void **state)
     run_begin(&vulkan);
     run_small_world(&w);
     for (uint32_t card = 0; card <= 1; card++) {
-        machine m = read_machine("machines/rtx3050-680m-16-windows.json", 0);
+        machine m = run_machine("machines/rtx3050-680m-16-windows.json", 0);
         if (card) {
             machine_device first = m.devices[0];
             m.devices[0] = m.devices[1];
@@ -391,7 +341,7 @@ static void the_best_is_taken(void **state)
         vklayer_budget(!card, 1, 1 << 20);
         check_auto(&w, &vulkan, NULL, names[1]);
     }
-    machine small = read_machine("machines/raspberry-pi-5-8-linux.json", 1);
+    machine small = run_machine("machines/raspberry-pi-5-8-linux.json", 1);
     vklayer_pose(&small);
     check_auto(&w, &vulkan, NULL, "V3D 7.1.10.2: its compute limits are smaller than the kernels need");
     world_close(&w);

@@ -70,6 +70,63 @@ int run_generate(run *r)
     return GEMMA_OK;
 }
 
+machine run_machine(const char *path, uint32_t variant)
+{
+    machine m;
+    char error[256];
+    if (!machine_read(path, variant, &m, error, sizeof error)) fail_msg("%s", error);
+    return m;
+}
+
+uint32_t run_device(const run *r, const char *name)
+{
+    gemma_device_info info = { .size = sizeof info };
+    for (uint32_t i = 0; i < gemma_device_count(r->runtime); i++) {
+        assert_int_equal(gemma_device_describe(r->runtime, i, &info), GEMMA_OK);
+        if (strcmp(info.name, name) == 0) return i;
+    }
+    fail_msg("%s is not listed", name);
+    return 0;
+}
+
+static uint64_t planned_for(gemma_plan *plan, uint32_t device, uint32_t heap)
+{
+    for (uint32_t i = 0; plan && i < gemma_plan_n_heaps(plan); i++) {
+        gemma_bill bill = { .size = sizeof bill };
+        assert_int_equal(gemma_plan_bill(plan, i, &bill), GEMMA_OK);
+        if (bill.device == device && bill.heap == heap) return bill.total_bytes;
+    }
+    return 0;
+}
+
+/* The library numbers heaps in its own order; its heap and the driver's have the same size. Heaps of one size are
+ * counted together. */
+static void check_device(const run *r, gemma_plan *plan, const machine *m, uint32_t number, const char *where)
+{
+    const VkPhysicalDeviceMemoryProperties *memory = &m->devices[number].memory;
+    uint32_t device = run_device(r, m->devices[number].name);
+    gemma_device_info info = { .size = sizeof info };
+    assert_int_equal(gemma_device_describe(r->runtime, device, &info), GEMMA_OK);
+    assert_int_equal(info.n_heaps, memory->memoryHeapCount);
+    for (uint32_t i = 0; i < memory->memoryHeapCount; i++) {
+        uint64_t counted = 0, planned = 0;
+        for (uint32_t k = 0; k < memory->memoryHeapCount; k++) {
+            gemma_heap_info heap = { .size = sizeof heap };
+            assert_int_equal(gemma_heap_describe(r->runtime, device, k, &heap), GEMMA_OK);
+            if (heap.total_bytes == memory->memoryHeaps[i].size) planned += planned_for(plan, device, k);
+            if (memory->memoryHeaps[k].size == memory->memoryHeaps[i].size) counted += vklayer_heap_bytes(number, k);
+        }
+        if (counted != planned)
+            fail_msg("%s: heap %u of %s has %llu bytes, and %llu were planned", where, i, info.name,
+                     (unsigned long long)counted, (unsigned long long)planned);
+    }
+}
+
+void run_check_bill(const run *r, gemma_plan *plan, const machine *m, const char *where)
+{
+    for (uint32_t i = 0; i < m->n_devices; i++) check_device(r, plan, m, i, where);
+}
+
 void run_finish(run *r)
 {
     gemma_step_destroy(r->step);

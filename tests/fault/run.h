@@ -37,6 +37,13 @@ int run_generate(run *r);
 /* Destroys what is there, parents last, and checks that nothing is left, in the layer and on the host. */
 void run_finish(run *r);
 
+/* A described machine; its variant 0 is as the file's own. */
+machine run_machine(const char *path, uint32_t variant);
+/* The number of the device with that name; fails where there is none. */
+uint32_t run_device(const run *r, const char *name);
+/* Every heap of every device of the posed machine has what is planned for it and no byte more; parked: none has any. */
+void run_check_bill(const run *r, gemma_plan *plan, const machine *m, const char *where);
+
 /* Begins a test, and skips it where there is no software device to test on. */
 void run_begin(gemma_vulkan_host *vulkan);
 extern bool run_skipped;
