@@ -57,6 +57,10 @@ static void weigh_pool(gm_plan *plan)
     if (!plan->devices.host || !apart || given) return;
     s.budget_bytes = 0;
     plan->pool_budget_bytes = gm_plan_budget(plan->devices.host, 0, &s);
+    /* An integrated GPU's carve-out is no RAM of the system's: where it is the larger part, the heap says what there is. */
+    for (uint32_t i = 0; i < plan->n_lines; i++)
+        if (!plan->lines[i].pool)
+            plan->pool_budget_bytes = gm_max_u64(plan->pool_budget_bytes, plan->lines[i].budget_bytes);
     if (plan->pool_bytes > plan->pool_budget_bytes) plan->fits = false;
 }
 

@@ -164,6 +164,12 @@ else
     grep -q "split: layer.* on .*, the rest on vulkan:0" out || fail "it is not said what went where"
     expect 0 "" gemma-plan -m "$model" $many --fit split --json
     check "x['split']['layers'] > 0 and len({h['device'] for h in x['heaps']}) == 2"
+    # A GPU's carve-out is no part of the RAM: more fits there than the system has.
+    expect 0 "" gemma-plan -m "$model" --sessions 160 --ctx 262144 --kv f32 --device vulkan --json \
+        --tier "$machines/strix-halo-128-96-windows.json"
+    check "sum(h['planned'] for h in x['heaps']) > 32 * 2**30"
+    expect 3 "shared memory: needs" gemma-plan -m "$model" --sessions 480 --ctx 262144 --kv f32 --device vulkan --json \
+        --tier "$machines/strix-halo-128-96-windows.json"
     expect 0 "" gemma-plan -m "$model" --json --tier "$machines/mali-g715-16-android.json"
     check "not x['heaps'][0]['reported']"
     expect 0 "" gemma-plan -m "$model" --tier "$machines/mali-g715-16-android.json"
