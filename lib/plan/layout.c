@@ -2,9 +2,9 @@
 
 #include <limits.h>
 
-#define WEIGHT_BLOCK ((uint64_t)1 << 30) /* tensors share blocks up to this */
+#define SHARED_BLOCK ((uint64_t)1 << 30) /* tensors, and layers' KV, share blocks up to this: devices limit a buffer */
 
-enum { FURTHER_BLOCKS = 5 }; /* KV of two kinds, scratch, staging, transfer */
+enum { FURTHER_BLOCKS = 4 }; /* scratch, staging, transfer, small weights that other devices have too */
 
 typedef struct layout {
     gm_plan *plan;
@@ -125,7 +125,7 @@ static void place_weights(layout *y, uint32_t share)
             continue;
         }
         uint64_t n_bytes = gm_plan_held_bytes(p, i);
-        if (block == UINT32_MAX || p->blocks[block].n_bytes + n_bytes > WEIGHT_BLOCK)
+        if (block == UINT32_MAX || p->blocks[block].n_bytes + n_bytes > SHARED_BLOCK)
             block = add_block(y, share, GEMMA_TAG_WEIGHTS);
         s->weights[i] = take(y, block, n_bytes, w->bytes_class);
     }
@@ -186,6 +186,14 @@ static int share_kv(layout *y)
     return rc;
 }
 
+/* K or V of one layer, in the block of the kind's layers before or a new one. */
+static gm_place take_kv(layout *y, uint32_t share, uint32_t *block, uint64_t n_bytes, uint32_t kind)
+{
+    if (*block == GM_BLOCK_NONE || y->plan->blocks[*block].n_bytes + n_bytes > SHARED_BLOCK)
+        *block = add_block(y, share, GEMMA_TAG_KV);
+    return take(y, *block, n_bytes, kv_class(kind));
+}
+
 static void place_kv_kind(layout *y, uint32_t share, uint32_t kind)
 {
     gm_plan *p = y->plan;
@@ -195,10 +203,9 @@ static void place_kv_kind(layout *y, uint32_t share, uint32_t kind)
     uint32_t block = GM_BLOCK_NONE;
     for (uint32_t i = 0; i < p->model->n_kv && pool.n_pages; i++) {
         if (kv[i].kind != kind || p->kv_share[i] != share) continue;
-        if (block == GM_BLOCK_NONE) block = add_block(y, share, GEMMA_TAG_KV);
         uint64_t page_bytes = gm_kv_page_bytes(&kv[i]); /* 64 rows: a multiple of 64 */
-        p->kv_k[i] = take(y, block, pool.n_pages * page_bytes, kv_class(kind));
-        p->kv_v[i] = take(y, block, pool.n_pages * page_bytes, kv_class(kind));
+        p->kv_k[i] = take_kv(y, share, &block, pool.n_pages * page_bytes, kind);
+        p->kv_v[i] = take_kv(y, share, &block, pool.n_pages * page_bytes, kind);
         marks_bytes += 2 * pool.mark_pages * page_bytes;
     }
     if (block == GM_BLOCK_NONE) return;
@@ -272,7 +279,7 @@ static int allocate(layout *y)
     if (!p->shares) return gm_fail_nomem(y->error, "a plan's devices", p->devices.n * sizeof *p->shares);
     for (uint32_t i = 0; i < p->devices.n; i++)
         p->shares[i] = (gm_share){ .backend = p->devices.backends[i], .device = p->devices.numbers[i] };
-    n_blocks = m->n_weights + (uint64_t)FURTHER_BLOCKS * p->devices.n;
+    n_blocks = m->n_weights + 2 * (uint64_t)m->n_kv + (uint64_t)FURTHER_BLOCKS * p->devices.n;
     p->blocks = gm_new_array(p->mem, n_blocks, sizeof *p->blocks, GEMMA_TAG_OBJECT);
     p->shapes = gm_new_array(p->mem, m->n_weights, sizeof *p->shapes, GEMMA_TAG_OBJECT);
     p->kv_k = gm_new_array(p->mem, m->n_kv, sizeof *p->kv_k, GEMMA_TAG_OBJECT);

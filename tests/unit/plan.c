@@ -163,6 +163,38 @@ static void test_bill(void **state)
     }
 }
 
+/* Devices limit how large a buffer is: layers' KV shares blocks of up to a GiB, as weights do. */
+static void test_kv_of_many_layers(void **state)
+{
+    (void)state;
+    tiny_model t;
+    fixture f;
+    tiny_model_defaults(&t, 3);
+    t.n_layers = 48;
+    set_up(&f, &t);
+    gemma_plan_options o = { .size = sizeof o, .n_sessions = 1024, .kv_global = GEMMA_TYPE_F32 };
+    gm_plan *p = plan_of(&f, &o);
+    check_bill(p);
+    uint64_t n_bytes = 0, n_blocks = 0, most = 0;
+    for (uint32_t i = 0; i < p->n_blocks; i++) {
+        if (p->blocks[i].tag != GEMMA_TAG_KV) continue;
+        n_bytes += p->blocks[i].n_bytes;
+        most = gm_max_u64(most, p->blocks[i].n_bytes);
+        n_blocks++;
+    }
+    assert_true(n_bytes ==
+                p->lines[0].class_bytes[GEMMA_CLASS_KV_GLOBAL] + p->lines[0].class_bytes[GEMMA_CLASS_KV_SLIDING]);
+    assert_true(n_blocks > 2 && most <= 1024 * MIB && most > 512 * MIB);
+    for (uint32_t i = 0; i < f.m->n_kv; i++) {
+        const gm_kv_layer *kv = &p->programs[GM_PROGRAM_FULL]->kv[i];
+        uint64_t n = gm_kv_page_bytes(kv) * (kv->kind == GM_KV_GLOBAL ? p->kv_shape.n_global : p->kv_shape.n_sliding);
+        assert_true(p->kv_k[i].offset + n <= p->blocks[p->kv_k[i].block].n_bytes);
+        assert_true(p->kv_v[i].offset + n <= p->blocks[p->kv_v[i].block].n_bytes);
+    }
+    gm_plan_destroy(p);
+    tear_down(&f);
+}
+
 static void test_same_again(void **state)
 {
     (void)state;
@@ -467,6 +499,7 @@ int main(void)
         cmocka_unit_test(test_bad_settings),
         cmocka_unit_test(test_slots),
         cmocka_unit_test(test_bill),
+        cmocka_unit_test(test_kv_of_many_layers),
         cmocka_unit_test(test_same_again),
         cmocka_unit_test(test_kinds_that_are_not_there),
         cmocka_unit_test(test_mapped),
