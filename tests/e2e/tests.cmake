@@ -14,6 +14,9 @@ if(TARGET gemma-chat)
   add_test(NAME e2e.tools COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/tools.sh $<TARGET_FILE_DIR:gemma-chat>)
   add_test(NAME e2e.names COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/names.sh $<TARGET_FILE_DIR:gemma-chat>)
   set_tests_properties(e2e.names PROPERTIES TIMEOUT 300)
+  add_test(NAME e2e.hardware COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/generate/hardware_table.py
+           $<TARGET_FILE_DIR:gemma-plan> --check)
+  set_tests_properties(e2e.hardware PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
   if(GEMMA_VULKAN_DRIVERS)
     add_test(NAME vulkan.e2e COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/vulkan.sh $<TARGET_FILE_DIR:gemma-chat>
              ${GEMMA_VULKAN_DRIVERS})
