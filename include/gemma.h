@@ -511,13 +511,13 @@ enum {                           /* what happened to memory; readers accept numb
        GEMMA_EVENT_RECOVERED = 3 /* neither is so any more */
 };
 
-enum { /* what the host wants done about it; unknown numbers: KEEP */
+enum { /* what the host wants done about it; unknown numbers, and STOP to RECOVERED: KEEP */
        GEMMA_PRESSURE_KEEP = 0,
        GEMMA_PRESSURE_STOP = 1, /* this step and later ones answer STALE, until RECOVERED, resume or replan */
        GEMMA_PRESSURE_PARK = 2, /* gemma_model_park; this step and later ones answer STATE until resume or replan */
-       GEMMA_PRESSURE_REPLAN =
-           3 /* a plan of the same options, shrunk to the budgets of now, takes over; where none fits, or
-                                    its loading fails, the step answers why and the model is parked */
+       /* A plan of the same options takes over, shrunk to the budgets of now (PAGED: by half of slow_bytes). Where none fits, or
+        * its loading fails, the step answers why and the model is parked. */
+       GEMMA_PRESSURE_REPLAN = 3
 };
 
 typedef struct gemma_pressure {

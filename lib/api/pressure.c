@@ -43,11 +43,12 @@ void gm_watch_reset(gm_watch *w)
 
 /* ---- answers ---- */
 
-/* Of a heap that pages no budget says how much it holds: what is not slow, and of what there is left of it the headroom. */
+/* How much a heap that pages holds no budget says. What was read slowly need not have been out of it altogether: half of
+ * it is given up, and of what is slow then half again. */
 static void leave_out_slow(const gm_plan *old, const gemma_pressure *event, gm_settings *s)
 {
     if (event->kind != GEMMA_EVENT_PAGED || event->device != old->devices.numbers[0]) return;
-    uint64_t held = event->planned_bytes - gm_min_u64(event->slow_bytes, event->planned_bytes);
+    uint64_t slow = gm_min_u64(event->slow_bytes, event->planned_bytes), held = event->planned_bytes - (slow + 1) / 2;
     if (!s->budget_bytes || held < s->budget_bytes) s->budget_bytes = gm_max_u64(held, 1);
 }
 
@@ -104,8 +105,12 @@ static int tell(gemma_model *model, gemma_pressure *event, gemma_error *error)
 {
     event->size = sizeof *event;
     atomic_fetch_add(&model->watch.n_events, 1);
-    if (event->kind == GEMMA_EVENT_RECOVERED) model->watch.stopped = false;
-    return carry_out(model, event, model->options.pressure(model->options.pressure_user, event), error);
+    uint32_t answer = model->options.pressure(model->options.pressure_user, event);
+    if (event->kind == GEMMA_EVENT_RECOVERED) {
+        model->watch.stopped = false;
+        if (answer == GEMMA_PRESSURE_STOP) answer = GEMMA_PRESSURE_KEEP; /* there is nothing to stop for */
+    }
+    return carry_out(model, event, answer, error);
 }
 
 /* ---- budgets ---- */

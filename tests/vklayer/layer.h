@@ -105,11 +105,14 @@ typedef struct block {
     double gb_s; /* it is read no faster; 0: as fast as ever */
 } block;
 
-/* What a buffer, a set or a command buffer touches: bits of the list of blocks. */
+/* What a buffer lies on, what a set's bindings read, which list of reads a command buffer has. */
+enum { BINDINGS = 12, COMMANDS = 8192 };
 typedef struct note {
-    uint64_t key; /* 0: free */
-    uint64_t blocks;
+    uint64_t key;     /* 0: free */
     uint64_t missing; /* buffers: bytes that it is shorter than was asked for */
+    uint32_t reads;   /* command buffers: of the list below, from 1 */
+    uint32_t n_bytes[BINDINGS];
+    uint8_t block[BINDINGS]; /* from 1; 0: none. Buffers: the first */
 } note;
 
 typedef struct vklayer_state {
@@ -129,6 +132,8 @@ typedef struct vklayer_state {
     thing things[THINGS];
     block blocks[BLOCKS];
     note notes[NOTES];
+    uint64_t reads[COMMANDS][BLOCKS]; /* bytes of each block */
+    uint32_t n_commands;
     uint64_t n_notes, hollow;                        /* hollow: most bytes of a real block; 0: as asked */
     uint64_t limits[PHYSICALS][VK_MAX_MEMORY_HEAPS]; /* 0: the heap's size */
     double paged_gb_s;                               /* of what lies beyond; 0: 10 */
@@ -166,7 +171,6 @@ uint64_t vklayer_limit_of(const physical *p, uint32_t heap);
 void vklayer_set_made(VkDescriptorSet set);
 /* How long a submit's slow blocks take, in ns; one that touches more than there is loses the device. */
 uint64_t vklayer_weigh_submit(vkdevice *d, uint32_t n, const VkSubmitInfo *infos);
-void vklayer_sleep(uint64_t ns);
 void vklayer_speed_clear(void);
 
 #endif

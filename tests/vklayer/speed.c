@@ -61,24 +61,33 @@ uint64_t vklayer_limit_of(const physical *p, uint32_t heap)
 
 /* ---- a submit ---- */
 
-static uint64_t touched_by(uint32_t n, const VkSubmitInfo *infos)
+/* What a command buffer reads of each block. */
+static uint64_t *reads_of(VkCommandBuffer c)
 {
-    uint64_t blocks = 0;
-    for (uint32_t i = 0; i < n; i++)
-        for (uint32_t k = 0; k < infos[i].commandBufferCount; k++)
-            blocks |= note_of(NOTE_COMMANDS, (uint64_t)infos[i].pCommandBuffers[k])->blocks;
-    return blocks;
+    note *n = note_of(NOTE_COMMANDS, (uint64_t)c);
+    if (!n->reads && it.n_commands == COMMANDS) {
+        it.mismatches++;
+        n->reads = 1;
+    }
+    if (!n->reads) n->reads = ++it.n_commands;
+    return it.reads[n->reads - 1];
 }
+
+static uint64_t less(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 uint64_t vklayer_weigh_submit(vkdevice *d, uint32_t n, const VkSubmitInfo *infos)
 {
-    uint64_t blocks = touched_by(n, infos), heaps[VK_MAX_MEMORY_HEAPS] = { 0 };
+    uint64_t heaps[VK_MAX_MEMORY_HEAPS] = { 0 };
     double ns = 0;
     for (uint32_t i = 0; i < BLOCKS; i++) {
         const block *b = &it.blocks[i];
-        if (!(blocks >> i & 1) || b->of != d->of) continue;
-        heaps[b->of->memory.memoryTypes[b->type].heapIndex] += b->n_bytes;
-        if (b->gb_s > 0) ns += (double)b->n_bytes / b->gb_s;
+        uint64_t n_read = 0;
+        if (b->of != d->of) continue;
+        for (uint32_t k = 0; k < n; k++)
+            for (uint32_t c = 0; c < infos[k].commandBufferCount; c++)
+                n_read += reads_of(infos[k].pCommandBuffers[c])[i];
+        if (n_read) heaps[b->of->memory.memoryTypes[b->type].heapIndex] += b->n_bytes;
+        if (b->gb_s > 0) ns += (double)less(n_read, b->n_bytes) / b->gb_s;
     }
     bool over = d->of->described && d->of->described->spill == MACHINE_OVERCOMMITS;
     for (uint32_t i = 0; over && i < d->of->memory.memoryHeapCount; i++)
@@ -106,7 +115,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL on_CreateBuffer(VkDevice d, const VkBuffer
     vklayer_made(VKLAYER_BUFFER, 1);
     vklayer_remember(VKLAYER_BUFFER, (uint64_t)*out);
     note *n = note_of(NOTE_BUFFER, (uint64_t)*out);
-    n->blocks = 0;
+    n->block[0] = 0;
     n->missing = info->size - real.size;
     return r;
 }
@@ -129,7 +138,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL on_BindBufferMemory(VkDevice d, VkBuffer b
 {
     VkResult r = vklayer_fate(AT_BindBufferMemory);
     uint32_t i = vklayer_block_of(memory);
-    if (i < BLOCKS) note_of(NOTE_BUFFER, (uint64_t)buffer)->blocks = (uint64_t)1 << i;
+    if (i < BLOCKS) note_of(NOTE_BUFFER, (uint64_t)buffer)->block[0] = (uint8_t)(i + 1);
     return r ? r : REAL(BindBufferMemory)(d, buffer, memory, offset);
 }
 
@@ -137,10 +146,24 @@ static VKAPI_ATTR VkResult VKAPI_CALL on_BindBufferMemory(VkDevice d, VkBuffer b
 
 void vklayer_set_made(VkDescriptorSet set)
 {
-    if (!it.hollow) note_of(NOTE_SET, (uint64_t)set)->blocks = 0;
+    if (!it.hollow) memset(note_of(NOTE_SET, (uint64_t)set)->block, 0, BINDINGS);
 }
 
-/* Where buffers are hollow nothing is run, and ranges end beyond them. Whole sets are written at once. */
+/* A block that several bindings have counts once: where a kernel needs fewer, the others have what is there. */
+static void note_binding(note *set, uint32_t at, const VkDescriptorBufferInfo *info)
+{
+    uint8_t on = note_of(NOTE_BUFFER, (uint64_t)info->buffer)->block[0];
+    uint64_t n_bytes = less(info->range, UINT32_MAX);
+    for (uint32_t i = 0; i < BINDINGS && on; i++) {
+        if (i == at || set->block[i] != on) continue;
+        if (set->n_bytes[i] < n_bytes) set->n_bytes[i] = (uint32_t)n_bytes;
+        on = 0;
+    }
+    set->block[at] = on;
+    set->n_bytes[at] = (uint32_t)n_bytes;
+}
+
+/* Where buffers are hollow nothing is run, and ranges end beyond them. */
 static VKAPI_ATTR void VKAPI_CALL on_UpdateDescriptorSets(VkDevice d, uint32_t n, const VkWriteDescriptorSet *writes,
                                                           uint32_t n_copies, const VkCopyDescriptorSet *copies)
 {
@@ -148,7 +171,8 @@ static VKAPI_ATTR void VKAPI_CALL on_UpdateDescriptorSets(VkDevice d, uint32_t n
     for (uint32_t i = 0; i < n; i++) {
         note *set = note_of(NOTE_SET, (uint64_t)writes[i].dstSet);
         for (uint32_t k = 0; k < writes[i].descriptorCount; k++)
-            set->blocks |= note_of(NOTE_BUFFER, (uint64_t)writes[i].pBufferInfo[k].buffer)->blocks;
+            if (writes[i].dstBinding + k < BINDINGS)
+                note_binding(set, writes[i].dstBinding + k, &writes[i].pBufferInfo[k]);
     }
     REAL(UpdateDescriptorSets)(d, n, writes, n_copies, copies);
 }
@@ -156,7 +180,7 @@ static VKAPI_ATTR void VKAPI_CALL on_UpdateDescriptorSets(VkDevice d, uint32_t n
 static VKAPI_ATTR VkResult VKAPI_CALL on_BeginCommandBuffer(VkCommandBuffer c, const VkCommandBufferBeginInfo *info)
 {
     VkResult r = vklayer_fate(AT_BeginCommandBuffer);
-    if (!it.hollow) note_of(NOTE_COMMANDS, (uint64_t)c)->blocks = 0;
+    if (!it.hollow) memset(reads_of(c), 0, sizeof it.reads[0]);
     return r ? r : REAL(BeginCommandBuffer)(c, info);
 }
 
@@ -165,8 +189,11 @@ static VKAPI_ATTR void VKAPI_CALL on_CmdBindDescriptorSets(VkCommandBuffer c, Vk
                                                            const VkDescriptorSet *sets, uint32_t n_offsets,
                                                            const uint32_t *offsets)
 {
-    for (uint32_t i = 0; i < n && !it.hollow; i++)
-        note_of(NOTE_COMMANDS, (uint64_t)c)->blocks |= note_of(NOTE_SET, (uint64_t)sets[i])->blocks;
+    for (uint32_t i = 0; i < n && !it.hollow; i++) {
+        const note *set = note_of(NOTE_SET, (uint64_t)sets[i]);
+        for (uint32_t k = 0; k < BINDINGS; k++)
+            if (set->block[k]) reads_of(c)[set->block[k] - 1] += set->n_bytes[k];
+    }
     REAL(CmdBindDescriptorSets)(c, point, layout, first, n, sets, n_offsets, offsets);
 }
 
@@ -199,6 +226,16 @@ void vklayer_fast(uint32_t device, uint32_t heap)
     vklayer_unlock();
 }
 
+uint64_t vklayer_slow_bytes(uint32_t device, uint32_t heap)
+{
+    uint64_t sum = 0;
+    vklayer_lock();
+    for (uint32_t i = 0; i < BLOCKS; i++)
+        if (lies_in(&it.blocks[i], &it.physicals[device], heap) && it.blocks[i].gb_s > 0) sum += it.blocks[i].n_bytes;
+    vklayer_unlock();
+    return sum;
+}
+
 void vklayer_limit(uint32_t device, uint32_t heap, uint64_t n_bytes, double gb_s)
 {
     vklayer_lock();
@@ -214,7 +251,8 @@ void vklayer_speed_clear(void)
     memset(it.notes, 0, sizeof it.notes);
     memset(it.blocks, 0, sizeof it.blocks);
     memset(it.limits, 0, sizeof it.limits);
-    it.n_notes = it.hollow = 0;
+    memset(it.reads, 0, sizeof it.reads);
+    it.n_notes = it.hollow = it.n_commands = 0;
     it.paged_gb_s = 0;
 }
 

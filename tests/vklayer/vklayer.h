@@ -44,10 +44,12 @@ void vklayer_budget(uint32_t device, uint32_t heap, uint64_t n_bytes); /* of the
 
 /* ---- memory that is not what it seems ---- */
 
-/* From now on every submit that touches one of the heap's n_blocks largest blocks takes its bytes / gb_s longer (10^9 bytes
- * a second). Returns their bytes. Of a posed device, and of memory that is there; at most 64 blocks are known. */
+/* From now on every submit that touches one of the heap's n_blocks largest blocks takes what it binds of it / gb_s longer
+ * (10^9 bytes a second). Returns their bytes. Of a posed device, and of memory that is there; at most 64 blocks are known. */
 uint64_t vklayer_slow(uint32_t device, uint32_t heap, uint32_t n_blocks, double gb_s);
 void vklayer_fast(uint32_t device, uint32_t heap); /* all of them are as fast as ever */
+uint64_t vklayer_slow_bytes(uint32_t device, uint32_t heap);
+void vklayer_sleep(uint64_t ns);
 /* What the heap really holds, whatever its size and budget say (0: its size). Beyond it a machine that refuses fails the
  * allocation; of one that pages the block is slow from the first, at gb_s (0: 10); one that overcommits loses the device
  * when a submit touches more than that. */

@@ -2,7 +2,7 @@
  * only submits. A buffer beyond the storage range is read by several dispatches. */
 #include "backend/vulkan/device.h"
 
-#define GROUPS 1024u /* sums: one each */
+#define GROUPS 1024u /* at most; sums: one each */
 #define GROUP  256u
 
 typedef struct reading { /* of one buffer */
@@ -65,13 +65,13 @@ static int record(gm_reader *r, const gm_buffer *from, const gm_buffer *out, VkC
         uint32_t push[GM_VK_PUSH_WORDS] = { 0 };
         VkDescriptorSet set = VK_NULL_HANDLE;
         uint64_t n_bytes = gm_min_u64(span_of(vk), from->n_bytes - at);
-        push[GM_VK_BINDINGS] = (uint32_t)(n_bytes / 16);
+        uint32_t n_quads = push[GM_VK_BINDINGS] = (uint32_t)(n_bytes / 16);
         rc = create_set(r, from, at, n_bytes, out, &set, error);
         if (rc) break;
         vk->fn.CmdPipelineBarrier(c, work, work, 0, 1, &b, 0, NULL, 0, NULL);
         vk->fn.CmdBindDescriptorSets(c, VK_PIPELINE_BIND_POINT_COMPUTE, vk->layout, 0, 1, &set, 0, NULL);
         vk->fn.CmdPushConstants(c, vk->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, sizeof push, push);
-        vk->fn.CmdDispatch(c, GROUPS, 1, 1);
+        vk->fn.CmdDispatch(c, gm_min_u32(GROUPS, (uint32_t)gm_div_up(n_quads, GROUP)), 1, 1);
     }
     vk->fn.CmdPipelineBarrier(c, work, work, 0, 1, &b, 0, NULL, 0, NULL);
     return rc ? rc : gm_vk_check(vk, vk->fn.EndCommandBuffer(c), "vkEndCommandBuffer", error);
