@@ -163,7 +163,7 @@ static json_t *advice_json(const cli *c, const choice *list, uint32_t n)
         if (a->fit == GEMMA_FIT_SPLIT && !gemma_device_describe(c->runtime, a->second_device, &d))
             json_object_set_new(
                 entry, "split",
-                json_pack("{s:s,s:i,s:b}", "device", d.id, "layers", a->split_layers, "experts", a->split_experts));
+                json_pack("{s:s,s:i,s:i}", "device", d.id, "layers", a->split_layers, "experts", a->split_experts));
         json_array_append_new(advice, entry);
     }
     return advice;
@@ -184,7 +184,7 @@ static void add_particulars(const cli *c, json_t *root)
     if (i.split_layers || i.split_experts)
         json_object_set_new(
             root, "split",
-            json_pack("{s:s,s:i,s:b}", "device", d.id, "layers", i.split_layers, "experts", i.split_experts));
+            json_pack("{s:s,s:i,s:i}", "device", d.id, "layers", i.split_layers, "experts", i.split_experts));
     if (*tier_id()) json_object_set_new(root, "tier", json_string(tier_id()));
 }
 

@@ -450,7 +450,7 @@ typedef struct gemma_plan_info {
     /* What a split moved; the placement hook may have moved more. Since 0.1. */
     uint32_t second_device; /* to which; without a split the plan's own */
     uint32_t split_layers;  /* the first so many layers */
-    uint32_t split_experts; /* 1: all experts */
+    uint32_t split_experts; /* the experts of the first so many */
     uint32_t reserved_split;
 } gemma_plan_info;
 GEMMA_PUBLIC int gemma_plan_describe(const gemma_plan *plan, gemma_plan_info *info);
@@ -493,7 +493,7 @@ typedef struct gemma_advice {
     uint32_t fit;           /* GEMMA_FIT_SPLIT: a part goes to a second device; else as asked */
     uint32_t second_device; /* SPLIT: which; else the plan's */
     uint32_t split_layers;  /* SPLIT: the first so many layers go there */
-    uint32_t split_experts; /* SPLIT: 1: all experts go there */
+    uint32_t split_experts; /* SPLIT: the experts of the first so many go there */
     double decode_tok_s;    /* predicted; 0: a device of it was not measured */
     double decode_full_tok_s;
 } gemma_advice;

@@ -89,14 +89,18 @@ static const char *name_device(const cli *c, uint32_t device, char *text, size_t
     return text;
 }
 
-void bill_split_text(const cli *c, const gemma_plan_info *info, char *text, size_t n)
+void bill_split_text(const cli *c, const gemma_plan_info *info, char *text, size_t n_text)
 {
-    char what[48] = "all experts", first[176], second[176];
+    char what[48], first[176], second[176];
+    uint32_t n = info->split_experts ? info->split_experts : info->split_layers;
+    const char *of = info->split_experts ? "the experts of " : "";
     text[0] = '\0';
-    if (!info->split_layers && !info->split_experts) return;
-    if (!info->split_experts) snprintf(what, sizeof what, "layers 0 to %u", info->split_layers - 1);
-    if (!info->split_experts && info->split_layers == 1) snprintf(what, sizeof what, "layer 0");
-    snprintf(text, n, "%s on %s, the rest on %s", what, name_device(c, info->second_device, second, sizeof second),
+    if (!n) return;
+    if (n == 1)
+        snprintf(what, sizeof what, "%slayer 0", of);
+    else
+        snprintf(what, sizeof what, "%slayers 0 to %u", of, n - 1);
+    snprintf(text, n_text, "%s on %s, the rest on %s", what, name_device(c, info->second_device, second, sizeof second),
              name_device(c, info->device, first, sizeof first));
 }
 

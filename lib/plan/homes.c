@@ -128,7 +128,8 @@ static uint32_t proposed_share(const gm_plan *plan, const gemma_placement *want)
 {
     const gm_settings *s = &plan->settings;
     bool layer = want->layer >= 0 && (uint32_t)want->layer < s->split_layers;
-    bool experts = s->split_experts && want->bytes_class == GEMMA_CLASS_EXPERTS;
+    bool experts =
+        want->bytes_class == GEMMA_CLASS_EXPERTS && want->layer >= 0 && (uint32_t)want->layer < s->split_experts;
     return layer || experts ? s->second : 0;
 }
 

@@ -46,7 +46,7 @@ typedef struct gm_settings {
     gemma_probe probes[GM_SHARES_MAX]; /* of the plan's devices; read_gb_s 0: not measured */
     /* SPLIT, as tried by the planner: what goes to device `second`. */
     uint32_t second, split_layers;  /* the first split_layers layers */
-    bool split_experts;             /* all experts */
+    uint32_t split_experts;         /* the experts of the first split_experts layers */
     const struct gm_plan *replaced; /* whose memory counts as free, while the plan is made */
 } gm_settings;
 

@@ -1,4 +1,4 @@
-/* A plan over two devices: the first layers, or all experts, on the second. The last layers stay with the output, and with
+/* A plan over two devices: the first layers, or their experts alone, on the second. The last layers stay with the output, and with
  * the KV that Gemma 4's last layers share. */
 #include "plan/layout.h"
 
@@ -23,23 +23,23 @@ static bool main_fits(const gm_plan *p)
     return true;
 }
 
-/* The fewest layers on the second device with which the first one's heaps hold the rest; n_layers: not even none is left.
- * Bills are made without looking at whether the whole fits. */
-static int fewest_layers(const gm_maker *k, gm_settings *s, uint32_t *out)
+/* Sets `number`, a field of s, to the fewest layers on the second device with which the first one's heaps hold the rest;
+ * n_layers: perhaps not even then. Bills are made without looking at whether the whole fits. */
+static int fewest(const gm_maker *k, gm_settings *s, uint32_t *number)
 {
     uint32_t low = 1, high = k->model->n_layers;
     while (low < high) {
         gm_plan *p;
-        s->split_layers = low + (high - low) / 2;
+        *number = low + (high - low) / 2;
         int rc = gm_layout_create(k->mem, k->gguf, k->model, k->devices, s, &p, k->error);
         if (rc) return rc;
         if (main_fits(p))
-            high = s->split_layers;
+            high = *number;
         else
-            low = s->split_layers + 1;
+            low = *number + 1;
         gm_plan_destroy(p);
     }
-    *out = low;
+    *number = low;
     return GEMMA_OK;
 }
 
@@ -55,13 +55,13 @@ static int split_with(const gm_maker *k, gm_settings s, gm_plan **best)
     gm_plan *tried = NULL;
     int rc = GEMMA_OK;
     if (has_experts(k->model)) {
-        s.split_experts = true;
-        rc = gm_plan_try(k, s, &tried);
-        keep_faster(best, tried);
-        s.split_experts = false;
+        rc = fewest(k, &s, &s.split_experts);
+        if (!rc) rc = gm_plan_try(k, s, &tried);
+        if (!rc) keep_faster(best, tried);
+        s.split_experts = 0;
         tried = NULL;
     }
-    if (!rc) rc = fewest_layers(k, &s, &s.split_layers);
+    if (!rc) rc = fewest(k, &s, &s.split_layers);
     if (!rc) rc = gm_plan_try(k, s, &tried);
     if (!rc) keep_faster(best, tried);
     return rc;

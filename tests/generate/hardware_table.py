@@ -68,8 +68,9 @@ def split(binaries, model, machine):
     x = plan(binaries, model, machine, SHORT, '--fit', 'split')
     if not x['fits'] or not in_ram(x):
         return 'nor split'
-    n = x['split']['layers']
-    what = 'experts' if x['split']['experts'] else f'{n} layer{"s" if n > 1 else ""}'
+    experts = x['split']['experts']
+    n = experts or x['split']['layers']
+    what = f'{"experts of " if experts else ""}{n} layer{"s" if n > 1 else ""}'
     where = 'CPU' if x['split']['device'] == 'cpu' else 'second GPU'
     return f'split: {what} on the {where} {speed(x)}'.rstrip()
 
