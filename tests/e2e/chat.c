@@ -288,9 +288,16 @@ typedef struct most {
     uint64_t pages, blocks, bytes, resident;
 } most;
 
-/* Resident memory of the process, in pages of the system; 0: it does not tell. */
+/* Resident memory of the process, in pages of the system; 0: it does not tell, or a sanitizer keeps what is freed. */
 static uint64_t resident_pages(void)
 {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    return 0;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+    return 0;
+#endif
+#endif
     unsigned long long whole = 0, resident = 0;
     FILE *f = fopen("/proc/self/statm", "r");
     if (!f) return 0;
