@@ -559,8 +559,9 @@ GEMMA_PUBLIC int gemma_model_load(gemma_plan *plan, const gemma_load_options *op
 GEMMA_PUBLIC void gemma_model_close(gemma_model *model);
 
 /* Gives back all bulk memory; the KV pages in use are kept in host memory, and sessions, their positions, forks and marks
- * stay. Until the model is resumed or replanned, steps, feeds and saving answer STATE. Waits for the step under way. Any
- * thread, but one of these three calls at a time, and no session or step of the model is created meanwhile.
+ * stay. Until the model is resumed or replanned, steps, feeds and saving answer STATE. Waits for the step under way; steps
+ * and feeds of other threads wait meanwhile. Any thread, but one of these three calls at a time, and no session or step of
+ * the model is created, saved or loaded meanwhile.
  * Errors: ARG, NOMEM, LOST, STATE (it is parked): nothing has changed. Since 0.1. */
 GEMMA_PUBLIC int gemma_model_park(gemma_model *model, gemma_error *error);
 /* Takes the memory again by the model's plan. `options` as for gemma_model_load (NULL: as given then); a REHEARSE flag is

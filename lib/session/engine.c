@@ -12,6 +12,8 @@ int gm_engine_create(const gm_plan *plan, gm_resident *resident, gm_engine **out
     }
     e->mem = plan->mem;
     e->plan = plan;
+    e->n_vocab = plan->limits.n_vocab;
+    e->n_embd = plan->limits.n_embd;
     e->resident = resident;
     int rc = gm_mutex_create(e->mem, &e->lock);
     if (!rc) rc = gm_kv_create(e->mem, &plan->kv_shape, &e->kv);

@@ -37,7 +37,7 @@ static int check_create(const gm_session *s, const int32_t *prompt, size_t n, co
     for (size_t i = 0; i < n; i++) {
         if (!gm_session_token_valid(s->engine, prompt[i]))
             return gm_fail(error, GEMMA_E_TOKEN, "generation: prompt id %d at %zu is not one of %u", (int)prompt[i], i,
-                           s->engine->plan->limits.n_vocab);
+                           s->engine->n_vocab);
     }
     if (n > gm_session_room(s))
         return gm_fail(error, GEMMA_E_FULL, "generation: a prompt of %zu tokens, but the session has %u of %u left", n,
@@ -52,7 +52,7 @@ static int take_memory(gm_generation *g, gemma_error *error)
     step_sizes sizes = { .rows = e->plan->limits.max_rows, .wanted = 1, .lines = row };
     int rc = gm_step_new(e, &sizes, &g->step, error);
     if (rc) return rc;
-    uint32_t n_vocab = e->plan->limits.n_vocab;
+    uint32_t n_vocab = e->n_vocab;
     if (row && gm_sampler_reserve(g->sampler, n_vocab))
         return gm_fail_nomem(error, "a sampler's work", 8 * (uint64_t)n_vocab);
     uint64_t prompt_bytes = g->n_prompt * sizeof *g->prompt;

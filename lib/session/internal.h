@@ -16,7 +16,8 @@ typedef struct gm_parked gm_parked; /* park.c */
 
 struct gm_engine {
     gm_mem *mem;
-    const gm_plan *plan;
+    const gm_plan *plan;      /* read under the lock, as another may take over */
+    uint32_t n_vocab, n_embd; /* of every plan of the model */
     gm_resident *resident;
     gm_exec **execs[GM_PROGRAMS]; /* [n_segments] of the plan's cuts */
     gm_step_block *blocks;        /* [devices.n] of the plan; those of devices that it uses */

@@ -130,7 +130,7 @@ static int read_ids(save_pass *p, const gemma_restore_options *o)
             s->ids[done] = (int32_t)gm_load_u32(p->buffer + 4 * i);
             if (!gm_session_token_valid(s->engine, s->ids[done]))
                 return gm_fail(&s->error, GEMMA_E_FORMAT, "load: id %d at %u is not one of %u", (int)s->ids[done], done,
-                               s->engine->plan->limits.n_vocab);
+                               s->engine->n_vocab);
         }
     }
     return GEMMA_OK;

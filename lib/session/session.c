@@ -192,7 +192,7 @@ static int check_feed(gm_session *s, const int32_t *ids, size_t n)
     for (size_t i = 0; i < n; i++) {
         if (!gm_session_token_valid(s->engine, ids[i]))
             return gm_fail(&s->error, GEMMA_E_TOKEN, "feed: id %d at %zu is not one of %u", (int)ids[i], i,
-                           s->engine->plan->limits.n_vocab);
+                           s->engine->n_vocab);
     }
     if (n > gm_session_room(s))
         return gm_fail(&s->error, GEMMA_E_FULL, "feed: %zu tokens, but the session has %u of %u left", n,

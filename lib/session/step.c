@@ -106,16 +106,13 @@ int gm_step_clear(gm_step *t)
     return rc;
 }
 
-bool gm_session_token_valid(const gm_engine *e, int32_t id)
-{
-    return id >= 0 && (uint32_t)id < e->plan->limits.n_vocab;
-}
+bool gm_session_token_valid(const gm_engine *e, int32_t id) { return id >= 0 && (uint32_t)id < e->n_vocab; }
 
 static int check_token(gm_step *t, const char *what, int32_t id)
 {
     if (gm_session_token_valid(t->engine, id)) return GEMMA_OK;
     return gm_fail(&t->error, GEMMA_E_TOKEN, "row %u: %s %d is not one of %u ids", t->n_rows, what, (int)id,
-                   t->engine->plan->limits.n_vocab);
+                   t->engine->n_vocab);
 }
 
 static int check_row(gm_step *t, const gm_session *s, const gemma_row *row)
@@ -256,7 +253,7 @@ const float *gm_step_score(const gm_step *t, uint32_t row)
 const float *gm_step_logits(const gm_step *t, uint32_t row, uint32_t *n_vocab)
 {
     const step_row *r = row_with(t, row, GEMMA_WANT_LOGITS);
-    uint32_t n = t->engine->plan->limits.n_vocab;
+    uint32_t n = t->engine->n_vocab;
     *n_vocab = r ? n : 0;
     return r ? t->logits + (size_t)r->line * n : NULL;
 }
@@ -264,7 +261,7 @@ const float *gm_step_logits(const gm_step *t, uint32_t row, uint32_t *n_vocab)
 const float *gm_step_hidden(const gm_step *t, uint32_t row, uint32_t *n_embd)
 {
     const step_row *r = row_with(t, row, GEMMA_WANT_HIDDEN);
-    uint32_t n = t->engine->plan->limits.n_embd;
+    uint32_t n = t->engine->n_embd;
     *n_embd = r ? n : 0;
     return r ? t->hidden + (size_t)r->line * n : NULL;
 }
