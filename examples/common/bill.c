@@ -147,7 +147,7 @@ static void print_heap(const cli *c, FILE *to, uint32_t index)
     if (b->file_bytes)
         print_row(to, gemma_class_name(GEMMA_CLASS_PLE), b->file_bytes, "stay in the file, a row read for every token");
     if (b->mapped_bytes) print_row(to, "weights", b->mapped_bytes, "read in place from the mapped file");
-    if (b->mapped_bytes + b->total_bytes > b->budget_bytes && b->mapped_bytes)
+    if (b->mapped_bytes && b->total_bytes <= b->budget_bytes && b->mapped_bytes > b->budget_bytes - b->total_bytes)
         fprintf(to, "  the mapped weights are more than the memory that is free: the disk is read for every token\n");
 }
 

@@ -11,9 +11,9 @@
 
 const char cli_help[] =
     "  -m, --model FILE        the GGUF file, or one that is already here: ollama:NAME[:TAG], hf:REPO[:QUANT]\n"
-    "      --device NAME       auto (default), reference, cpu, or part of a device's name\n"
+    "      --device NAME       auto (default), cpu, vulkan, vulkan:N, part of a device's name, or reference (plain C)\n"
     "      --ctx N             tokens of context (default: 4096, at most what the model was trained for)\n"
-    "      --kv TYPE           type of the KV cache: f16 (default), f32\n"
+    "      --kv TYPE           type of the KV cache: f16 (default), q8_0, q4_0, f32\n"
     "      --kv-global TYPE, --kv-sliding TYPE   the same for one kind of layer\n"
     "      --threads N         CPU threads (default: all cores)\n"
     "      --ubatch N          rows of one prefill step (default: 512)\n"

@@ -112,7 +112,11 @@ int cli_open_model(cli *c)
                               .pressure = c->pressure,
                               .pressure_user = c->hook_user };
     cli_load_kernels(c);
-    if (gemma_model_load(c->plan, &lo, &c->model, &e)) return fail(c, &e);
+    if (gemma_model_load(c->plan, &lo, &c->model, &e)) {
+        code = fail(c, &e);
+        if (code == EXIT_NOFIT) fputs("gemma-plan with the same flags lists all that would fit.\n", stderr);
+        return code;
+    }
     cli_keep_kernels(c);
     return 0;
 }

@@ -67,6 +67,7 @@ expect 1 "cut.gguf" gemma-plan -m cut.gguf --no-probe
 huge="--no-probe --sessions 1024 --ctx 262144 --kv f32"
 expect 3 "needs .* may be used" gemma-plan -m "$model" $huge
 grep -q "This would fit" err || fail "no advice"
+grep -q "the mapped weights are more" out && fail "what does not fit for its KV is blamed on the mapped file"
 expect 3 "needs" gemma-plan -m "$model" $huge --json
 check "x['fits'] is False and x['heaps'][0]['left'] < 0 and len(x['advice']) > 0"
 check "all(a['planned'] <= x['heaps'][0]['budget'] and a['set']['ctx'] > 0 for a in x['advice'])"
