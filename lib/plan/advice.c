@@ -1,7 +1,7 @@
 /* What would fit instead: changed options, each tried. */
 #include "plan/layout.h"
 
-enum { MAX_ADVICE = 6, MIN_UBATCH = 32, SMALL_UBATCH = 64 };
+enum { MAX_ADVICE = 8, MIN_UBATCH = 32, SMALL_UBATCH = 64 };
 
 /* Takes a plan that fits over as a piece of advice; NULL: there is none. */
 static void advise(gm_plan *plan, gm_plan *tried)
@@ -48,13 +48,33 @@ static int advise_less(const gm_maker *k, gm_plan *plan, gm_settings *s, uint32_
     return rc;
 }
 
-/* Smaller KV types alone; where no single change was enough, everything at once. */
+/* Each smaller KV type with as long a context as fits, where that is longer than any advised before. */
+static int advise_kv_and_ctx(const gm_maker *k, gm_plan *plan)
+{
+    gm_settings s = plan->settings;
+    uint32_t longest = plan->n_advice ? plan->advice[0].ctx : UINT32_MAX;
+    int rc = GEMMA_OK;
+    while (!rc && longest < s.ctx && gm_settings_smaller_kv(&s)) {
+        gm_plan *tried;
+        rc = gm_plan_try_ctx(k, s, &tried);
+        if (tried && tried->settings.ctx > longest) {
+            longest = tried->settings.ctx;
+            advise(plan, tried);
+        } else {
+            gm_plan_destroy(tried);
+        }
+    }
+    return rc;
+}
+
+/* Smaller KV types alone, or with a shorter context; where nothing was enough, everything at once. */
 static int advise_kv(const gm_maker *k, gm_plan *plan)
 {
     gm_plan *tried = NULL;
     gm_settings s = plan->settings;
     int rc = GEMMA_OK;
     while (!rc && !tried && gm_settings_smaller_kv(&s)) rc = gm_plan_try(k, s, &tried);
+    if (!rc && !tried) rc = advise_kv_and_ctx(k, plan);
     if (!rc && !tried && plan->n_advice == 0) {
         s = plan->settings;
         s.n_sessions = 1;

@@ -93,6 +93,7 @@ typedef struct thing {
     uint64_t n;      /* memory: bytes; pools: members alive */
     physical *of;    /* memory: the device it is of, its type, its place in the list of blocks */
     uint32_t type, block;
+    void *hollow; /* memory: [n] what stands for it where it is mapped */
     vklayer_kind kind;
 } thing;
 
