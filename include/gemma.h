@@ -221,15 +221,17 @@ typedef struct gemma_probe {
     double submit_us;               /* starting a program on a device at rest and waiting for its end */
     const struct gemma_probe *next; /* of another device; NULL: none */
     double product_us;              /* the same of a product with a matrix */
+    double row_ns;                  /* of a matrix a row, beyond its bytes, in the product with one vector */
     double q4_gb_s;                 /* bytes of a matrix a second in the product with one vector, beyond that: Q4_K */
     double q6_gb_s;                 /* Q6_K */
     double q8_gb_s;                 /* Q8_0 */
     double f16_gb_s;                /* F16 */
-    double attention_gflops;        /* attention of one row, four query heads a KV head, F16 KV */
+    double attention_gflops;        /* attention of one row, four query heads on one of F16 KV */
+    double attention_us;            /* an attention op beyond that */
 } gemma_probe;
 
 /* Measures for about 300 ms with up to 256 MiB of the device's memory (freed before returning), less where it has less.
- * The first time a GPU's driver compiles kernels as well. Figures are the best of several runs.
+ * The first time a GPU's driver compiles kernels as well. Figures are medians, but for read_gb_s, the best.
  * Errors: ARG, UNSUPPORTED, NOMEM, DEVMEM, LOST, CANCELLED; after any, `result` is as it was. Threads: any; while a model
  * runs on the device each slows the other. Since 0.1. */
 GEMMA_PUBLIC int gemma_device_probe(gemma_runtime *runtime, uint32_t device, gemma_cancel *cancel, gemma_probe *result,
@@ -442,8 +444,8 @@ typedef struct gemma_plan_info {
     uint64_t step_bytes;    /* one gemma_step */
     char note[256];         /* GEMMA_DEVICE_AUTO: why better devices were passed over; else empty */
     /* Weights of a type the device has no kernel for are turned into Q8_0 as they are loaded. Since 0.1. */
-    uint32_t n_converted; /* tensors, those whose rows are read from the file not among them */
-    uint32_t reserved;
+    uint32_t n_converted;          /* tensors, those whose rows are read from the file not among them */
+    uint32_t n_submits;            /* of one decode step: one a device, or more where it goes back and forth */
     uint64_t converted_bytes;      /* they take in memory: among the bill's weights */
     uint64_t converted_file_bytes; /* they have in the file */
     char warning[256];             /* says so with the types; else empty. Loading logs it as GEMMA_LOG_WARN */
@@ -470,7 +472,7 @@ typedef struct gemma_prediction {
  * (they work one behind the other) of
  *     weights read / rate of their format        q4_gb_s below 5 bits a weight, q6_ below 8, q8_ below 16, f16_ above
  *   + attention                                  KV read / read_gb_s or its operations / attention_gflops, if longer
- *   + products × product_us + other ops × op_us + submits × submit_us + bytes that come from other devices / read_gb_s.
+ *   + products × product_us + rows of their matrices × row_ns + attention ops × attention_us + other ops × op_us + submits × submit_us + bytes that come from other devices / read_gb_s.
  * For a prompt, products take what they read / read_gb_s or their operations / compute_gflops, if longer; attention is
  * that of a token in the middle, for each. Formats whose kernels are slower than the one measured (few bits, from
  * codebooks) are predicted too fast, and sampling is left out. The same as gemma_plan_predict_at with depth 0. Any

@@ -175,6 +175,7 @@ int gemma_plan_describe(const gemma_plan *plan, gemma_plan_info *info)
     full.second_device = split ? plan->plan->devices.numbers[s->second] : s->device;
     full.split_layers = s->split_layers;
     full.split_experts = s->split_experts;
+    full.n_submits = plan->plan->cuts[GM_PROGRAM_FULL].n_segments;
     full.n_converted = plan->plan->n_converted;
     full.converted_bytes = plan->plan->converted_bytes;
     full.converted_file_bytes = plan->plan->converted_file_bytes;

@@ -2,21 +2,25 @@
  * wait. The weights they read are one buffer full of ones. */
 #include "backend/backend.h"
 
-#define BUFFER_BYTES ((uint64_t)192 << 20) /* with scratch and staging less than 256 MiB */
+#define BUFFER_BYTES ((uint64_t)160 << 20) /* with scratch and staging less than 256 MiB */
 #define LEAST_BYTES  ((uint64_t)16 << 20)
 #define ENOUGH_NS    2000000u /* a program that takes so long does not grow any more */
 #define REST_NS      500000u  /* until threads and clocks have gone to sleep */
 
 enum {
     MAX_OPS = 192,
-    WIDTH = 2048,   /* into products, and of attention's heads together */
+    WIDTH = 2048,   /* into products */
+    SHORT = 512,    /* into products with short rows */
     NARROW = 32,    /* matrix rows of the smallest products, */
     SMALL = 256,    /* of small ones, */
     LARGE = 2048,   /* and of large ones */
     CONTEXT = 4096, /* positions seen */
-    HEADS = 8,
-    KV_HEADS = 2,
+    WINDOW = 512,   /* or only so many */
+    HEADS = 4,      /* with one KV head */
+    HEAD = 256,
+    KV_LAYERS = 8, /* of 4 MiB: more than most caches hold */
     MAX_ROWS = 512,
+    MAX_RUNS = 64,
     N_RESTS = 8,
     SLOTS = 3
 };
@@ -25,9 +29,11 @@ enum {
 typedef struct load {
     gm_op_kind kind;      /* NORM: norms and products with one matrix in turn, each waiting for the one before */
     gm_type type;         /* of matrices, */
-    uint32_t matrix_rows; /* which have so many rows */
+    uint32_t width;       /* whose rows are so long, */
+    uint32_t matrix_rows; /* and which have so many of them */
     uint32_t n_ops, n_rows;
-    double op_ns; /* measured: the best time by n_ops */
+    uint32_t window; /* of attention; 0: the whole context */
+    double op_ns;    /* measured: the median time by n_ops */
 } load;
 
 typedef struct bench {
@@ -38,11 +44,11 @@ typedef struct bench {
     gm_step_limits limits;
     gm_step_block block;
     gm_program program;
-    gm_kv_layer kv;
+    gm_kv_layer kv[KV_LAYERS];
     gm_op ops[MAX_OPS];
     gm_slot slots[SLOTS];
     gm_weight_shape shapes[MAX_OPS];
-    gm_span spans[MAX_OPS], k, v;
+    gm_span spans[MAX_OPS], k[KV_LAYERS], v[KV_LAYERS];
     uint64_t slot_offset[SLOTS];
     gm_exec *exec;
 } bench;
@@ -67,14 +73,17 @@ static int create_weights(bench *b)
 
 static int create_pages(bench *b)
 {
-    b->kv = (gm_kv_layer){ .n_kv = KV_HEADS, .head = WIDTH / HEADS, .format = gm_format_of(GM_F16) };
-    uint64_t n_bytes = CONTEXT / GM_PAGE * gm_kv_page_bytes(&b->kv); /* of K, and again of V */
+    const gm_kv_layer layer = { .n_kv = 1, .head = HEAD, .format = gm_format_of(GM_F16) };
+    uint64_t n_bytes = CONTEXT / GM_PAGE * gm_kv_page_bytes(&layer); /* of K, and again of V */
     uint32_t heap = gm_backend_heap_of(b->be, GEMMA_TAG_KV);
-    int rc = gm_buffer_create(b->be, heap, 2 * n_bytes, GEMMA_TAG_KV, &b->pages, b->error);
+    int rc = gm_buffer_create(b->be, heap, 2 * KV_LAYERS * n_bytes, GEMMA_TAG_KV, &b->pages, b->error);
     if (rc) return rc;
-    if (b->pages->host) memset(b->pages->host, 0, 2 * n_bytes);
-    b->k = (gm_span){ .buffer = b->pages };
-    b->v = (gm_span){ .buffer = b->pages, .offset = n_bytes };
+    if (b->pages->host) memset(b->pages->host, 0, 2 * KV_LAYERS * n_bytes);
+    for (uint32_t i = 0; i < KV_LAYERS; i++) {
+        b->kv[i] = layer;
+        b->k[i] = (gm_span){ .buffer = b->pages, .offset = 2 * i * n_bytes };
+        b->v[i] = (gm_span){ .buffer = b->pages, .offset = (2 * i + 1) * n_bytes };
+    }
     return GEMMA_OK;
 }
 
@@ -107,8 +116,8 @@ static void add_op(bench *b, gm_op_kind kind, uint16_t in, uint16_t out)
 /* A product with matrix w; false: the buffer ends before it. */
 static bool add_product(bench *b, const load *l, uint32_t w, uint16_t in, uint16_t out)
 {
-    gm_weight_shape s = { gm_format_of(l->type), WIDTH, l->matrix_rows, 1, NULL };
-    uint64_t n_bytes = gm_weight_bytes(&s), at = w * n_bytes; /* 32 rows of 2048 values: multiples of 64 */
+    gm_weight_shape s = { gm_format_of(l->type), l->width, l->matrix_rows, 1, NULL };
+    uint64_t n_bytes = gm_weight_bytes(&s), at = w * n_bytes; /* 32 rows of whole blocks: multiples of 64 */
     if (at + n_bytes > b->weights->n_bytes) return false;
     add_op(b, GM_OP_MATMUL, in, out);
     b->ops[b->program.n_ops - 1].n_weights = 1;
@@ -119,14 +128,15 @@ static bool add_product(bench *b, const load *l, uint32_t w, uint16_t in, uint16
     return true;
 }
 
-static void add_attention(bench *b)
+static void add_attention(bench *b, const load *l, uint32_t kv)
 {
     add_op(b, GM_OP_ATTENTION, 0, 1);
     gm_op *op = &b->ops[b->program.n_ops - 1];
-    op->kv = 0;
+    op->kv = (int32_t)kv;
     op->n_head = HEADS;
-    op->n_kv = KV_HEADS;
-    op->head = WIDTH / HEADS;
+    op->n_kv = 1;
+    op->head = HEAD;
+    op->window = l->window;
 }
 
 static void write_program(bench *b, const load *l)
@@ -137,13 +147,13 @@ static void write_program(bench *b, const load *l)
                                .n_slots = SLOTS,
                                .max_rows = l->n_rows,
                                .weights = b->shapes,
-                               .kv = &b->kv,
-                               .n_kv = l->kind == GM_OP_ATTENTION };
-    for (uint32_t i = 0; i < SLOTS; i++) b->slots[i] = (gm_slot){ .width = i < 2 ? WIDTH : l->matrix_rows };
+                               .kv = b->kv,
+                               .n_kv = l->kind == GM_OP_ATTENTION ? KV_LAYERS : 0 };
+    for (uint32_t i = 0; i < SLOTS; i++) b->slots[i] = (gm_slot){ .width = i < 2 ? l->width : l->matrix_rows };
     bool more = true;
     for (uint32_t i = 0; more && i < l->n_ops; i++) {
         if (l->kind == GM_OP_ATTENTION)
-            add_attention(b);
+            add_attention(b, l, i % KV_LAYERS);
         else if (l->kind == GM_OP_MATMUL)
             more = add_product(b, l, i, 0, 2);
         else if (i % 2)
@@ -171,8 +181,8 @@ static int create_program(bench *b, const load *l)
     }
     gm_exec_desc d = { .program = &b->program,
                        .weights = b->spans,
-                       .kv_k = &b->k,
-                       .kv_v = &b->v,
+                       .kv_k = b->k,
+                       .kv_v = b->v,
                        .slot_offset = b->slot_offset,
                        .workspace_offset = at,
                        .block = &b->block,
@@ -189,25 +199,40 @@ static int create_program(bench *b, const load *l)
 
 /* ---- timing ---- */
 
-static int run(bench *b, uint64_t *best_ns)
+static int run(bench *b, uint64_t *ns)
 {
     int rc = stopped(b);
     if (rc) return rc;
     uint64_t begun = gm_now_ns();
     rc = b->be->fns->submit(b->exec, b->cancel, b->error);
     if (!rc) rc = b->be->fns->wait(b->exec, UINT64_MAX, b->error);
-    *best_ns = gm_min_u64(*best_ns, gm_max_u64(gm_now_ns() - begun, 1));
+    *ns = gm_max_u64(gm_now_ns() - begun, 1);
     return rc;
 }
 
-/* Runs until the time is over, and twice at least. Of a program that is long enough, *best_ns is the best. */
-static int run_for(bench *b, uint64_t for_ns, bool is_last, uint64_t *best_ns)
+static uint64_t median_of(uint64_t *values, uint32_t n)
 {
-    uint64_t begun = gm_now_ns();
-    *best_ns = UINT64_MAX;
-    int rc = run(b, best_ns); /* compiles kernels, where drivers put that off */
-    if (!rc) rc = run(b, best_ns);
-    while (!rc && (is_last || *best_ns >= ENOUGH_NS) && gm_now_ns() - begun + *best_ns < for_ns) rc = run(b, best_ns);
+    for (uint32_t i = 1; i < n; i++)
+        for (uint32_t k = i; k && values[k - 1] > values[k]; k--) {
+            uint64_t t = values[k];
+            values[k] = values[k - 1];
+            values[k - 1] = t;
+        }
+    return values[n / 2];
+}
+
+/* Runs until the time is over, once where the program is too short and a longer one follows. *ns is the median: on a
+ * machine that others use as well a step is not spared either. */
+static int run_for(bench *b, uint64_t for_ns, bool is_last, uint64_t *ns)
+{
+    uint64_t times[MAX_RUNS], begun = gm_now_ns();
+    uint32_t n = 0;
+    int rc = run(b, &times[0]); /* compiles kernels, where drivers put that off, and fetches what is small */
+    do {
+        if (!rc) rc = run(b, &times[n]);
+        n++;
+    } while (!rc && (is_last || times[0] >= ENOUGH_NS) && n < MAX_RUNS && gm_now_ns() - begun + times[n - 1] < for_ns);
+    *ns = rc ? 0 : median_of(times, n);
     return rc;
 }
 
@@ -230,69 +255,73 @@ static int measure(bench *b, const load *steps, uint32_t n_steps, uint64_t for_n
     return rc;
 }
 
-static int measure_products(bench *b, gm_type type, uint32_t matrix_rows, load *best)
+static int measure_products(bench *b, gm_type type, uint32_t width, uint32_t matrix_rows, load *best)
 {
-    const load steps[] = { { GM_OP_MATMUL, type, matrix_rows, 1, 1, 0 },
-                           { GM_OP_MATMUL, type, matrix_rows, 12, 1, 0 },
-                           { GM_OP_MATMUL, type, matrix_rows, 48, 1, 0 },
-                           { GM_OP_MATMUL, type, matrix_rows, MAX_OPS, 1, 0 } };
+    const load steps[] = { { GM_OP_MATMUL, type, width, matrix_rows, 1, 1, 0, 0 },
+                           { GM_OP_MATMUL, type, width, matrix_rows, 12, 1, 0, 0 },
+                           { GM_OP_MATMUL, type, width, matrix_rows, 48, 1, 0, 0 },
+                           { GM_OP_MATMUL, type, width, matrix_rows, MAX_OPS, 1, 0, 0 } };
     return measure(b, steps, GM_COUNT(steps), 8000000, best);
 }
 
 static int measure_compute(bench *b, load *best)
 {
-    const load steps[] = { { GM_OP_MATMUL, GM_Q4_K, LARGE, 1, 64, 0 },
-                           { GM_OP_MATMUL, GM_Q4_K, LARGE, 1, MAX_ROWS, 0 },
-                           { GM_OP_MATMUL, GM_Q4_K, LARGE, 16, MAX_ROWS, 0 } };
+    const load steps[] = { { GM_OP_MATMUL, GM_Q4_K, WIDTH, LARGE, 1, 64, 0, 0 },
+                           { GM_OP_MATMUL, GM_Q4_K, WIDTH, LARGE, 1, MAX_ROWS, 0, 0 },
+                           { GM_OP_MATMUL, GM_Q4_K, WIDTH, LARGE, 16, MAX_ROWS, 0, 0 } };
     return measure(b, steps, GM_COUNT(steps), 8000000, best);
 }
 
-static int measure_attention(bench *b, load *best)
+static int measure_attention(bench *b, uint32_t window, load *best)
 {
-    const load steps[] = { { GM_OP_ATTENTION, GM_F16, NARROW, 1, 1, 0 },
-                           { GM_OP_ATTENTION, GM_F16, NARROW, 4, 1, 0 },
-                           { GM_OP_ATTENTION, GM_F16, NARROW, 16, 1, 0 } };
+    const load steps[] = { { GM_OP_ATTENTION, GM_F16, HEADS * HEAD, NARROW, 1, 1, window, 0 },
+                           { GM_OP_ATTENTION, GM_F16, HEADS * HEAD, NARROW, KV_LAYERS, 1, window, 0 },
+                           { GM_OP_ATTENTION, GM_F16, HEADS * HEAD, NARROW, 4 * KV_LAYERS, 1, window, 0 } };
     return measure(b, steps, GM_COUNT(steps), 5000000, best);
 }
 
 static int measure_ops(bench *b, load *best)
 {
-    const load steps[] = { { GM_OP_NORM, GM_Q8_0, NARROW, 16, 1, 0 }, { GM_OP_NORM, GM_Q8_0, NARROW, MAX_OPS, 1, 0 } };
+    const load steps[] = { { GM_OP_NORM, GM_Q8_0, WIDTH, NARROW, 16, 1, 0, 0 },
+                           { GM_OP_NORM, GM_Q8_0, WIDTH, NARROW, MAX_OPS, 1, 0, 0 } };
     return measure(b, steps, GM_COUNT(steps), 4000000, best);
 }
 
 /* A program of two ops, with all at rest before. */
-static int measure_submit(bench *b, uint64_t *best_ns)
+static int measure_submit(bench *b, uint64_t *ns)
 {
-    const load two = { GM_OP_NORM, GM_Q8_0, NARROW, 2, 1, 0 };
+    const load two = { GM_OP_NORM, GM_Q8_0, WIDTH, NARROW, 2, 1, 0, 0 };
+    uint64_t times[N_RESTS] = { 0 };
     int rc = create_program(b, &two);
-    *best_ns = UINT64_MAX;
     for (uint32_t i = 0; !rc && i < N_RESTS; i++) {
         uint64_t until = gm_now_ns() + REST_NS;
         while (gm_now_ns() < until) gm_cpu_relax();
-        rc = run(b, best_ns);
+        rc = run(b, &times[i]);
     }
+    *ns = median_of(times, N_RESTS);
     drop_program(b);
     return rc;
 }
 
 /* ---- the whole ---- */
 
-enum { OPS, SMALL_Q4, Q4, Q6, Q8, HALF, COMPUTE, ATTENTION, N_LOADS };
+enum { OPS, SMALL_Q4, SHORT_Q4, Q4, Q6, Q8, HALF, COMPUTE, ATTENTION, ATTENTION_WINDOW, N_LOADS };
 
 /* What is short is measured twice, apart: another program may be in the way. */
 static int measure_all(bench *b, load best[N_LOADS], uint64_t *submit_ns)
 {
     int rc = measure_ops(b, &best[OPS]);
-    if (!rc) rc = measure_products(b, GM_Q4_K, SMALL, &best[SMALL_Q4]);
-    if (!rc) rc = measure_products(b, GM_Q4_K, LARGE, &best[Q4]);
-    if (!rc) rc = measure_products(b, GM_Q6_K, LARGE, &best[Q6]);
-    if (!rc) rc = measure_products(b, GM_Q8_0, LARGE, &best[Q8]);
-    if (!rc) rc = measure_products(b, GM_F16, LARGE, &best[HALF]);
+    if (!rc) rc = measure_products(b, GM_Q4_K, WIDTH, SMALL, &best[SMALL_Q4]);
+    if (!rc) rc = measure_products(b, GM_Q4_K, WIDTH, LARGE, &best[Q4]);
+    if (!rc) rc = measure_products(b, GM_Q4_K, SHORT, WIDTH / SHORT * LARGE, &best[SHORT_Q4]);
+    if (!rc) rc = measure_products(b, GM_Q6_K, WIDTH, LARGE, &best[Q6]);
+    if (!rc) rc = measure_products(b, GM_Q8_0, WIDTH, LARGE, &best[Q8]);
+    if (!rc) rc = measure_products(b, GM_F16, WIDTH, LARGE, &best[HALF]);
     if (!rc) rc = measure_compute(b, &best[COMPUTE]);
-    if (!rc) rc = measure_attention(b, &best[ATTENTION]);
+    if (!rc) rc = measure_attention(b, WINDOW, &best[ATTENTION_WINDOW]);
+    if (!rc) rc = measure_attention(b, 0, &best[ATTENTION]);
     if (!rc) rc = measure_ops(b, &best[OPS]);
-    if (!rc) rc = measure_products(b, GM_Q4_K, SMALL, &best[SMALL_Q4]);
+    if (!rc) rc = measure_products(b, GM_Q4_K, WIDTH, SMALL, &best[SMALL_Q4]);
     return rc ? rc : measure_submit(b, submit_ns);
 }
 
@@ -300,7 +329,7 @@ static double at_least(double value, double least) { return value > least ? valu
 
 static double product_bytes(const load *l)
 {
-    return (double)gm_row_bytes(gm_format_of(l->type), WIDTH) * l->matrix_rows;
+    return (double)gm_row_bytes(gm_format_of(l->type), l->width) * l->matrix_rows;
 }
 
 /* 10^9 units a second, of ops that have so many each, but for what they cost anyway: no more than half. */
@@ -309,23 +338,35 @@ static double rate(const load *l, double units, double fixed_ns)
     return units / at_least(l->op_ns - fixed_ns, l->op_ns / 2);
 }
 
+static double product_rate(const gemma_probe *p, const load *l)
+{
+    return rate(l, product_bytes(l), 1e3 * p->product_us + p->row_ns * l->matrix_rows);
+}
+
 static void conclude(const load best[N_LOADS], uint64_t submit_ns, gemma_probe *p)
 {
     const double least_ns = 10; /* what clocks can tell */
-    const load *small = &best[SMALL_Q4], *large = &best[Q4];
-    /* A product's time is a straight line over its bytes. */
+    const load *small = &best[SMALL_Q4], *large = &best[Q4], *shorter = &best[SHORT_Q4];
     double op_ns = at_least(best[OPS].op_ns, least_ns);
-    double byte_ns = (large->op_ns - small->op_ns) / (product_bytes(large) - product_bytes(small));
-    double product_ns = at_least(small->op_ns - at_least(byte_ns, 0) * product_bytes(small), op_ns);
+    /* A product's time is a straight line over its bytes and rows; memory is not faster than it was read before. */
+    double row_ns = (shorter->op_ns - large->op_ns) / (shorter->matrix_rows - large->matrix_rows);
+    p->row_ns = at_least(row_ns, 1e-3 * least_ns);
+    double byte_ns = (large->op_ns - small->op_ns - p->row_ns * (large->matrix_rows - small->matrix_rows)) /
+                     (product_bytes(large) - product_bytes(small));
+    double moved_ns = at_least(byte_ns, 1 / p->read_gb_s) * product_bytes(small) + p->row_ns * small->matrix_rows;
     p->op_us = 1e-3 * op_ns;
-    p->product_us = 1e-3 * product_ns;
+    p->product_us = 1e-3 * at_least(small->op_ns - moved_ns, op_ns);
     p->submit_us = 1e-3 * at_least((double)submit_ns - 2 * op_ns, least_ns);
-    p->q4_gb_s = rate(large, product_bytes(large), product_ns);
-    p->q6_gb_s = rate(&best[Q6], product_bytes(&best[Q6]), product_ns);
-    p->q8_gb_s = rate(&best[Q8], product_bytes(&best[Q8]), product_ns);
-    p->f16_gb_s = rate(&best[HALF], product_bytes(&best[HALF]), product_ns);
-    p->compute_gflops = rate(&best[COMPUTE], 2.0 * WIDTH * LARGE * best[COMPUTE].n_rows, product_ns);
-    p->attention_gflops = rate(&best[ATTENTION], 4.0 * CONTEXT * WIDTH, op_ns); /* keys and values */
+    p->q4_gb_s = product_rate(p, large);
+    p->q6_gb_s = product_rate(p, &best[Q6]);
+    p->q8_gb_s = product_rate(p, &best[Q8]);
+    p->f16_gb_s = product_rate(p, &best[HALF]);
+    p->compute_gflops = rate(&best[COMPUTE], 2.0 * WIDTH * LARGE * best[COMPUTE].n_rows, 1e3 * p->product_us);
+    /* So is that of attention over what a row sees. */
+    const load *near = &best[ATTENTION_WINDOW], *far = &best[ATTENTION];
+    double position_ns = at_least((far->op_ns - near->op_ns) / (CONTEXT - WINDOW), far->op_ns / (2 * CONTEXT));
+    p->attention_us = 1e-3 * at_least(near->op_ns - position_ns * WINDOW, op_ns);
+    p->attention_gflops = 4.0 * HEADS * HEAD / position_ns; /* a multiply-add for a key and a value */
 }
 
 int gm_backend_probe(gm_backend *be, const gemma_cancel *cancel, gemma_probe *p, gemma_error *error)

@@ -17,9 +17,10 @@ enum { BELOW_5_BITS, BELOW_8_BITS, BELOW_16_BITS, MORE_BITS, N_FAMILIES };
 typedef struct work {
     uint64_t weight_bytes[N_FAMILIES];
     uint64_t kv_bytes, crossing_bytes;
-    double weight_values;                   /* multiplied */
-    double attention;                       /* operations */
-    uint32_t n_products, n_ops, n_segments; /* n_ops: others */
+    double weight_values;                                /* multiplied */
+    double weight_rows;                                  /* of matrices */
+    double attention;                                    /* operations */
+    uint32_t n_products, n_attention, n_ops, n_segments; /* n_ops: others */
 } work;
 
 static uint32_t family_of(const gm_format *f)
@@ -41,6 +42,7 @@ static void add_weights(const gm_plan *p, const gm_op *op, work *w)
         uint64_t n_rows = by_row ? 1 : (uint64_t)s->n_out * (op->kind == GM_OP_EXPERTS ? op->n_used : s->n_matrix);
         w->weight_bytes[family_of(s->format)] += n_rows * gm_row_bytes(s->format, s->n_in);
         w->weight_values += by_row ? 0 : (double)n_rows * s->n_in;
+        w->weight_rows += by_row || n_rows == 1 ? 0 : (double)n_rows;
     }
 }
 
@@ -64,7 +66,8 @@ static work work_of(const gm_plan *p, uint32_t share, bool prompt, uint32_t dept
         if (prompt && (op->rows == GM_ROWS_WANTED || op->kind == GM_OP_HEAD)) continue;
         bool product = op->kind == GM_OP_MATMUL || op->kind == GM_OP_EXPERTS || op->kind == GM_OP_HEAD;
         w.n_products += product;
-        w.n_ops += !product;
+        w.n_attention += op->kind == GM_OP_ATTENTION;
+        w.n_ops += !product && op->kind != GM_OP_ATTENTION;
         add_weights(p, op, &w);
         if (op->kind == GM_OP_ATTENTION) add_attention(p, op, depth, &w);
         if (op->kind == GM_OP_RECEIVE) w.crossing_bytes += program->slots[op->out[0]].width * (uint64_t)sizeof(float);
@@ -82,7 +85,8 @@ static double over(double amount, double rate) { return rate > 0 ? amount / (rat
 
 static double fixed_s(const gemma_probe *probe, const work *w)
 {
-    return 1e-6 * (w->n_products * probe->product_us + w->n_ops * probe->op_us + w->n_segments * probe->submit_us);
+    return 1e-6 * (w->n_products * probe->product_us + w->n_attention * probe->attention_us + w->n_ops * probe->op_us +
+                   w->n_segments * probe->submit_us);
 }
 
 static double attention_s(const gemma_probe *probe, const work *w)
@@ -93,7 +97,8 @@ static double attention_s(const gemma_probe *probe, const work *w)
 static double token_s(const gemma_probe *probe, const work *w)
 {
     const double rates[N_FAMILIES] = { probe->q4_gb_s, probe->q6_gb_s, probe->q8_gb_s, probe->f16_gb_s };
-    double s = attention_s(probe, w) + fixed_s(probe, w) + over((double)w->crossing_bytes, probe->read_gb_s);
+    double s = 1e-9 * w->weight_rows * probe->row_ns + attention_s(probe, w) + fixed_s(probe, w) +
+               over((double)w->crossing_bytes, probe->read_gb_s);
     for (int i = 0; i < N_FAMILIES; i++)
         s += over((double)w->weight_bytes[i], rates[i] > 0 ? rates[i] : probe->read_gb_s);
     return s;

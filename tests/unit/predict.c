@@ -101,9 +101,15 @@ static void test_ops(void **state)
     probe.product_us = 10;
     check_near(predict(&f, &probe, 0).decode_tok_s, 1e5 / n_products);
     probe.product_us = 0;
+    probe.row_ns = 10; /* q, k, v, o, gate, up, down; head */
+    check_near(predict(&f, &probe, 0).decode_tok_s, 1e8 / (4 * (64 + 32 + 32 + 64 + 96 + 96 + 64) + 384));
+    probe.row_ns = 0;
     probe.op_us = 10;
-    check_near(predict(&f, &probe, 0).decode_tok_s, 1e5 / (n_ops - n_products));
+    check_near(predict(&f, &probe, 0).decode_tok_s, 1e5 / (n_ops - n_products - f.m->n_layers));
     probe.op_us = 0;
+    probe.attention_us = 10;
+    check_near(predict(&f, &probe, 0).decode_tok_s, 1e5 / f.m->n_layers);
+    probe.attention_us = 0;
     probe.submit_us = 10;
     check_near(predict(&f, &probe, 0).decode_tok_s, 1e5);
     tear_down(&f);

@@ -141,9 +141,9 @@ static void buffers_and_programs(void **state)
     if (run_norm(be, out, &error)) fail_msg("%s", error.message);
     gemma_probe probe = { .size = sizeof probe };
     if (gm_backend_probe(be, NULL, &probe, &error)) fail_msg("%s", error.message);
-    const double figures[] = { probe.read_gb_s,      probe.q4_gb_s,         probe.q6_gb_s,    probe.q8_gb_s,
-                               probe.f16_gb_s,       probe.op_us,           probe.product_us, probe.submit_us,
-                               probe.compute_gflops, probe.attention_gflops };
+    const double figures[] = { probe.read_gb_s, probe.q4_gb_s,        probe.q6_gb_s,          probe.q8_gb_s,
+                               probe.f16_gb_s,  probe.op_us,          probe.product_us,       probe.row_ns,
+                               probe.submit_us, probe.compute_gflops, probe.attention_gflops, probe.attention_us };
     for (size_t i = 0; i < GM_COUNT(figures); i++) assert_true(figures[i] > 0 && figures[i] < 1e9);
     gemma_cancel cancel = { 0 };
     atomic_store(&cancel.raised, 1);
