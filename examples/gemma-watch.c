@@ -132,7 +132,9 @@ static void show_heap(const watch *w, FILE *to, const json_t *heap)
     bar_part(&b, budget - b.at, '.', OTHERS);
     bar_part(&b, total - b.at, '#', OTHERS);
     bar_end(&b);
-    fprintf(to, "  ours %s of ", bytes(held));
+    fprintf(to, "  ours %s", bytes(held));
+    if (held > 1.02 * planned) fprintf(to, " (o %s beside the plan)", bytes(held - planned));
+    fputs(" of ", to);
     if (told)
         fprintf(to, "a budget of %s (# others and the system %s of %s)", bytes(budget), bytes(total - budget),
                 bytes(total));

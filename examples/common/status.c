@@ -90,7 +90,9 @@ static json_t *heaps_now(const cli *c)
 
 static json_t *speed_json(const status *s)
 {
-    double measured = s->c->probe.size ? s->c->probe.read_gb_s : 0;
+    bool one =
+        s->c->plan && s->c->probe.size && !bill_is_spread(s->c); /* of several devices no one figure is to be had */
+    double measured = one ? s->c->probe.read_gb_s : 0;
     return json_pack("{s:f,s:f,s:f,s:f}", "tok_s", s->tok_s, "gb_s", s->gb_s, "measured_gb_s", measured,
                      "bandwidth_pct", measured > 0 ? 100 * s->gb_s / measured : 0);
 }

@@ -14,7 +14,7 @@ fail() { echo "FAILED: $*"; exit 1; }
 # chat DEVICE DRIVER N: greedy text. The prompt's first 14 answers have a margin that every backend must respect.
 chat()
 {
-    VK_DRIVER_FILES="$drivers/$2.json" "$bin/gemma-chat" -m "$model" --device "$1" --raw --temp 0 --n "$3" --ctx 256 \
+    VK_DRIVER_FILES="$drivers/$2.json" "$bin/gemma-chat" -m "$model" --device "$1" --raw --temp 0 --n "$3" --ctx 256 $place \
         -p "1, 1, 2, 3, 5, 8, 13," 2>"$work/err" || { cat "$work/err"; fail "gemma-chat --device $1 on $2"; }
 }
 same()
@@ -51,7 +51,12 @@ says()
     grep -q "$words" "$work/err" || { cat "$work/err"; fail "does not say \"$words\": $*"; }
 }
 
+place=
 same vulkan lavapipe 12
+place="--place all:0-8=cpu"
+same vulkan lavapipe 4
+grep -q "predicted" "$work/err" || { cat "$work/err"; fail "a placed model's speed is not beside its prediction"; }
+place=
 same vulkan swiftshader 4
 for driver in lavapipe swiftshader; do
     silent "$driver" "$bin/gemma-chat" -m "$model" --device vulkan --raw --temp 0 --n 3 --ctx 256 -p "1, 1, 2, 3,"
