@@ -20,7 +20,10 @@ static int start_copy(gm_vk *vk, VkBuffer from, VkBuffer to, const VkBufferCopy 
                               NULL, 0, NULL);
     r = vk->fn.EndCommandBuffer(c);
     if (r) return gm_vk_check(vk, r, "vkEndCommandBuffer", error);
-    return gm_vk_submit(vk, &c, 1, &vk->transfer_value[lane], error);
+    uint64_t value;
+    int rc = gm_vk_submit(vk, &c, 1, &value, error);
+    if (!rc) vk->transfer_value[lane] = value; /* else it never comes */
+    return rc;
 }
 
 static int end_copy(gm_vk *vk, uint32_t lane, gemma_error *error)
