@@ -41,7 +41,7 @@ typedef struct gm_watch {
     bool taken;
     uint64_t polled_ns, read_ns; /* budgets; blocks */
     bool shrunk[GM_LINES_MAX];   /* by line of the plan's bill */
-    bool paged;
+    bool paged, suspected;       /* suspected: one reading has shown it */
     atomic_bool stopped;
     uint32_t n_slow; /* decode steps in a row */
     uint64_t n_decoded;

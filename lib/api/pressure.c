@@ -35,7 +35,7 @@ void gm_watch_reset(gm_watch *w)
 {
     memset(w->shrunk, 0, sizeof w->shrunk);
     w->polled_ns = w->read_ns = w->n_decoded = 0;
-    w->paged = false;
+    w->paged = w->suspected = false;
     atomic_store(&w->stopped, false);
     w->n_slow = 0;
     w->best_gb_s = 0;
@@ -174,8 +174,10 @@ static int read_blocks(gemma_model *model, gemma_error *error)
     int rc = gm_engine_prove_again(model->engine, model->proof, &now, error);
     if (rc) return rc;
     w->n_slow = 0;
-    bool paged = now.slow_bytes > 0;
-    if (!paged) w->best_gb_s *= 0.9; /* a machine that has become slower is not asked again and again */
+    bool paged = now.slow_bytes > 0, again = w->suspected;
+    w->suspected = paged && !w->paged && !again;
+    if (w->suspected) return GEMMA_OK; /* what passes by itself is not told */
+    if (!paged) w->best_gb_s *= 0.9;   /* a machine that has become slower is not asked again and again */
     if (paged == w->paged) return GEMMA_OK;
     w->paged = paged;
     const gm_bill_line *line = p->lines;
@@ -219,7 +221,9 @@ static int look(gemma_model *model, gemma_error *error)
         int rc = poll_budgets(model, error);
         if (rc) return rc;
     }
-    bool due = slow ? now - w->read_ns >= SECOND_NS / 2 : w->paged && now - w->read_ns >= 2 * SECOND_NS;
+    bool due = w->suspected ? now - w->read_ns >= SECOND_NS / 4
+               : slow       ? now - w->read_ns >= SECOND_NS / 2
+                            : w->paged && now - w->read_ns >= 2 * SECOND_NS;
     if (!due || !model->proof || !model->proved.n_read) return GEMMA_OK;
     w->read_ns = now;
     return read_blocks(model, error);
