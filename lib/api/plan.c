@@ -14,16 +14,17 @@ static bool is_gpu(const gemma_device_info *info)
     return info->usable && (info->kind == GEMMA_DEVICE_DISCRETE || info->kind == GEMMA_DEVICE_INTEGRATED);
 }
 
-/* The device asked for, then those that may carry a part of the plan: real GPUs and the CPU. */
+/* The device asked for, then those that may carry a part of the plan: real GPUs, and the CPU as the slowest last. */
 static gm_devices devices_for(const gemma_runtime *rt, uint32_t device)
 {
     gm_devices d = { .backends = { rt->devices[device] }, .numbers = { device }, .n = 1, .host = rt->devices[0] };
-    for (uint32_t i = 0; i < rt->n_devices && d.n < GM_SHARES_MAX; i++) {
+    for (uint32_t i = 1; i <= rt->n_devices && d.n < GM_SHARES_MAX; i++) {
+        uint32_t number = i % rt->n_devices; /* 0, the CPU, comes at the end */
         gemma_device_info info = { .size = sizeof info };
-        rt->devices[i]->fns->describe(rt->devices[i], &info);
-        if (i == device || (i != 0 && !is_gpu(&info))) continue;
-        d.numbers[d.n] = i;
-        d.backends[d.n++] = rt->devices[i];
+        rt->devices[number]->fns->describe(rt->devices[number], &info);
+        if (number == device || (number && !is_gpu(&info))) continue;
+        d.numbers[d.n] = number;
+        d.backends[d.n++] = rt->devices[number];
     }
     return d;
 }
