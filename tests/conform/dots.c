@@ -524,6 +524,35 @@ static void elementwise_helpers_are_the_same_everywhere(void **state)
     assert_memory_equal(b[0], b[1], sizeof b[0]);
 }
 
+/* Levels that add a product unrounded differ in nothing else. */
+static void quantised_rows_are_those_of_avx2(void **state)
+{
+    gm_kernels k = pick(state), avx2;
+    gm_kernels_pick(&avx2, gm_cpu_features() & GM_CPU_AVX2);
+    if (strcmp(k.level, "plain") == 0 || strcmp(k.level, avx2.level) == 0) return;
+    enum { N = 1792 };
+    seed = 10;
+    size_t n_checked = 0;
+    for (uint32_t type = 0; type < GM_TYPE_LIMIT; type++) {
+        if (!k.q8[type]) continue;
+        const gm_format *f = gm_format_of(type);
+        uint8_t *row = allocate(gm_row_bytes(f, N));
+        for (int p = 0; p < N_PATTERNS; p++, n_checked++) {
+            float x[N], got, want;
+            gm_activations q[N / 256];
+            const gm_activations *column = q;
+            fill_row(row, f, N, (pattern)p);
+            fill_activations(&k, x, q, N, (pattern)p);
+            k.q8[type](row, &column, 1, N, &got);
+            avx2.q8[type](row, &column, 1, N, &want);
+            if (memcmp(&got, &want, sizeof want) != 0)
+                fail_msg("%s %s, pattern %d: %.9g, avx2: %.9g", k.level, f->name, p, (double)got, (double)want);
+        }
+        free(row);
+    }
+    assert_int_equal(n_checked, N_PATTERNS * 23);
+}
+
 int main(void)
 {
     static const struct {
@@ -532,6 +561,7 @@ int main(void)
     } checks[] = {
         { "pick", pick_fills_every_entry_and_keeps_to_the_mask },
         { "quantised rows", quantised_rows_match },
+        { "rows of avx2", quantised_rows_are_those_of_avx2 },
         { "tiles", tiles_have_the_bits_of_the_dots },
         { "float rows", float_rows_match },
         { "activations", activations_match },

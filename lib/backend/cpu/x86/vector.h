@@ -1,6 +1,6 @@
 /* The operations of kernels_dots.inc and kernels_floats.inc (dot_plain.c says what each does) on 256-bit registers:
  * AVX2 with FMA and F16C, and the 8-bit dot instruction where the compiler flags of the including file allow it.
- * 512-bit registers would hold two runs of 32, which lie apart in the activations and have scales of their own. */
+ * 512-bit registers hold two runs of 32, which pays in the formats of pairs.h. */
 #ifndef GM_CPU_X86_VECTOR_H
 #define GM_CPU_X86_VECTOR_H
 
@@ -186,6 +186,9 @@ GM_INLINE floats gather_halves(const uint8_t *at, size_t block_bytes, int count)
     return _mm256_cvtph_ps(v);
 }
 
+#if defined(__AVX512VNNI__)
+#define DOTS_OF_PAIRS
+#endif
 #include "backend/cpu/kernels_dots.inc"
 #include "backend/cpu/kernels_floats.inc"
 
