@@ -174,12 +174,19 @@ static json_t *probes_json(const bench *b)
         const struct {
             const char *name;
             double value;
-        } figures[] = { { "read_gb_s", p->read_gb_s },       { "q4_gb_s", p->q4_gb_s },
-                        { "q6_gb_s", p->q6_gb_s },           { "q8_gb_s", p->q8_gb_s },
-                        { "f16_gb_s", p->f16_gb_s },         { "row_ns", p->row_ns },
-                        { "product_us", p->product_us },     { "op_us", p->op_us },
-                        { "submit_us", p->submit_us },       { "attention_gflops", p->attention_gflops },
-                        { "attention_us", p->attention_us }, { "compute_gflops", p->compute_gflops } };
+        } figures[] = { { "read_gb_s", p->read_gb_s },
+                        { "q4_gb_s", p->q4_gb_s },
+                        { "q6_gb_s", p->q6_gb_s },
+                        { "q8_gb_s", p->q8_gb_s },
+                        { "f16_gb_s", p->f16_gb_s },
+                        { "row_ns", p->row_ns },
+                        { "product_us", p->product_us },
+                        { "op_us", p->op_us },
+                        { "submit_us", p->submit_us },
+                        { "attention_gflops", p->attention_gflops },
+                        { "attention_us", p->attention_us },
+                        { "q5_gb_s", p->q5_gb_s },
+                        { "compute_gflops", p->compute_gflops } };
         gemma_device_info d = { .size = sizeof d };
         gemma_device_describe(b->c.runtime, p->device, &d);
         json_t *one = json_pack("{s:s}", "device", d.id);

@@ -228,6 +228,7 @@ typedef struct gemma_probe {
     double f16_gb_s;                /* F16 */
     double attention_gflops;        /* attention of one row, four query heads on one of F16 KV */
     double attention_us;            /* an attention op beyond that */
+    double q5_gb_s;                 /* Q5_0 */
 } gemma_probe;
 
 /* Measures for about 300 ms with up to 256 MiB of the device's memory (freed before returning), less where it has less.
@@ -470,9 +471,11 @@ typedef struct gemma_prediction {
 } gemma_prediction;
 /* How fast one session will be, on devices that do nothing else. The time of a token is the sum over the plan's devices
  * (they work one behind the other) of
- *     weights read / rate of their format        q4_gb_s below 5 bits a weight, q6_ below 8, q8_ below 16, f16_ above
+ *     weights read / rate of their format        q4_gb_s below 5 bits a weight, q6_ below 8 (q5_ in
+ *                                              blocks of 32), q8_ below 16, f16_ above
  *   + attention                                  KV read / read_gb_s or its operations / attention_gflops, if longer
- *   + products × product_us + rows of their matrices × row_ns + attention ops × attention_us + other ops × op_us + submits × submit_us + bytes that come from other devices / read_gb_s.
+ *   + products × product_us + rows of their matrices × row_ns + attention ops × attention_us + other ops × op_us
+ *   + submits × submit_us + bytes that come from other devices / read_gb_s.
  * For a prompt, products take what they read / read_gb_s or their operations / compute_gflops, if longer; attention is
  * that of a token in the middle, for each. Formats whose kernels are slower than the one measured (few bits, from
  * codebooks) are predicted too fast, and sampling is left out. The same as gemma_plan_predict_at with depth 0. Any

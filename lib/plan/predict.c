@@ -11,7 +11,7 @@ uint64_t gm_layout_full_read(const gm_plan *p, uint32_t kv)
 
 /* ---- what is to be done ---- */
 
-enum { BELOW_5_BITS, BELOW_8_BITS, BELOW_16_BITS, MORE_BITS, N_FAMILIES };
+enum { BELOW_5_BITS, BELOW_8_BITS, BELOW_8_BITS_OF_32, BELOW_16_BITS, MORE_BITS, N_FAMILIES };
 
 /* Of one device's part of a program, for a row. */
 typedef struct work {
@@ -26,8 +26,9 @@ typedef struct work {
 static uint32_t family_of(const gm_format *f)
 {
     uint32_t bits = 8 * f->block_bytes;
+    bool short_blocks = f->block == 32;
     return bits < 5 * f->block    ? BELOW_5_BITS
-           : bits < 8 * f->block  ? BELOW_8_BITS
+           : bits < 8 * f->block  ? (short_blocks ? BELOW_8_BITS_OF_32 : BELOW_8_BITS)
            : bits < 16 * f->block ? BELOW_16_BITS
                                   : MORE_BITS;
 }
@@ -96,7 +97,8 @@ static double attention_s(const gemma_probe *probe, const work *w)
 
 static double token_s(const gemma_probe *probe, const work *w)
 {
-    const double rates[N_FAMILIES] = { probe->q4_gb_s, probe->q6_gb_s, probe->q8_gb_s, probe->f16_gb_s };
+    const double rates[N_FAMILIES] = { probe->q4_gb_s, probe->q6_gb_s, probe->q5_gb_s, probe->q8_gb_s,
+                                       probe->f16_gb_s };
     double s = 1e-9 * w->weight_rows * probe->row_ns + attention_s(probe, w) + fixed_s(probe, w) +
                over((double)w->crossing_bytes, probe->read_gb_s);
     for (int i = 0; i < N_FAMILIES; i++)

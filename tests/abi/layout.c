@@ -52,7 +52,7 @@ FIELD(gemma_heap_info, name, 40, 32);
 FIELD(gemma_heap_info, reported, 72, 4);
 FIELD(gemma_heap_info, reserved, 76, 4);
 
-SIZE(gemma_probe, 112);
+SIZE(gemma_probe, 120);
 FIELD(gemma_probe, size, 0, 4);
 FIELD(gemma_probe, device, 4, 4);
 FIELD(gemma_probe, read_gb_s, 8, 8);
@@ -68,6 +68,7 @@ FIELD(gemma_probe, q8_gb_s, 80, 8);
 FIELD(gemma_probe, f16_gb_s, 88, 8);
 FIELD(gemma_probe, attention_gflops, 96, 8);
 FIELD(gemma_probe, attention_us, 104, 8);
+FIELD(gemma_probe, q5_gb_s, 112, 8);
 
 SIZE(gemma_file_options, 40);
 FIELD(gemma_file_options, size, 0, 4);

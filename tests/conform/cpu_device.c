@@ -301,7 +301,8 @@ static void probe(void **state)
     assert_true(fault_peak_bytes() <= (uint64_t)256 << 20);
     const double figures[] = { p.read_gb_s, p.q4_gb_s,        p.q6_gb_s,          p.q8_gb_s,
                                p.f16_gb_s,  p.op_us,          p.product_us,       p.row_ns,
-                               p.submit_us, p.compute_gflops, p.attention_gflops, p.attention_us };
+                               p.submit_us, p.compute_gflops, p.attention_gflops, p.attention_us,
+                               p.q5_gb_s };
     for (size_t i = 0; i < GM_COUNT(figures); i++) assert_true(figures[i] > 0 && figures[i] < 1e9);
     bool fired = true;
     for (uint64_t nth = 1; fired; nth += 1 + nth / 8) { /* not each: every one measures for a while */

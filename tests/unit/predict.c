@@ -12,6 +12,7 @@ static gemma_probe fast(uint32_t device)
                           .device = device,
                           .read_gb_s = FAST,
                           .q4_gb_s = FAST,
+                          .q5_gb_s = FAST,
                           .q6_gb_s = FAST,
                           .q8_gb_s = FAST,
                           .f16_gb_s = FAST };
@@ -85,6 +86,25 @@ static void test_formats(void **state)
     }
     assert_true(bytes[2] && bytes[3]);
     assert_int_equal(predict(&f, NULL, 0).bytes_per_token, all);
+    tear_down(&f);
+}
+
+/* Blocks of 32 with 5 to 8 bits a weight have a rate of their own. */
+static void test_short_blocks(void **state)
+{
+    (void)state;
+    fixture f;
+    tiny_model t;
+    tiny_model_defaults(&t, 3);
+    t.type = GM_Q5_0;
+    set_up(&f, &t);
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < f.m->n_weights; i++)
+        if (f.m->shapes[i].format->type == GM_Q5_0) bytes += f.m->weights[i].read_per_token;
+    gemma_probe probe = fast(0);
+    probe.q5_gb_s = 0.5;
+    assert_true(bytes > 0);
+    check_near(predict(&f, &probe, 0).decode_tok_s, 0.5e9 / (double)bytes);
     tear_down(&f);
 }
 
@@ -233,9 +253,9 @@ static void test_two_devices(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_which_probe), cmocka_unit_test(test_bytes), cmocka_unit_test(test_formats),
-        cmocka_unit_test(test_ops),         cmocka_unit_test(test_depth), cmocka_unit_test(test_prefill),
-        cmocka_unit_test(test_two_devices),
+        cmocka_unit_test(test_which_probe),  cmocka_unit_test(test_bytes),       cmocka_unit_test(test_formats),
+        cmocka_unit_test(test_short_blocks), cmocka_unit_test(test_ops),         cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_prefill),      cmocka_unit_test(test_two_devices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -39,7 +39,8 @@ static void measures_everything(void **state)
     assert_int_equal(gm_backend_probe(be, NULL, &p, &error), GEMMA_OK);
     const double figures[] = { p.read_gb_s, p.q4_gb_s,        p.q6_gb_s,          p.q8_gb_s,
                                p.f16_gb_s,  p.op_us,          p.product_us,       p.row_ns,
-                               p.submit_us, p.compute_gflops, p.attention_gflops, p.attention_us };
+                               p.submit_us, p.compute_gflops, p.attention_gflops, p.attention_us,
+                               p.q5_gb_s };
     for (size_t i = 0; i < GM_COUNT(figures); i++) assert_true(figures[i] > 0 && figures[i] < 1e12);
     assert_true(fault_peak_bytes() <= 256 * MIB);
     assert_int_equal(gm_dummy_count(be, GM_DUMMY_COMPILE), gm_dummy_count(be, GM_DUMMY_EXEC_DESTROY));

@@ -143,7 +143,8 @@ static void buffers_and_programs(void **state)
     if (gm_backend_probe(be, NULL, &probe, &error)) fail_msg("%s", error.message);
     const double figures[] = { probe.read_gb_s, probe.q4_gb_s,        probe.q6_gb_s,          probe.q8_gb_s,
                                probe.f16_gb_s,  probe.op_us,          probe.product_us,       probe.row_ns,
-                               probe.submit_us, probe.compute_gflops, probe.attention_gflops, probe.attention_us };
+                               probe.submit_us, probe.compute_gflops, probe.attention_gflops, probe.attention_us,
+                               probe.q5_gb_s };
     for (size_t i = 0; i < GM_COUNT(figures); i++) assert_true(figures[i] > 0 && figures[i] < 1e9);
     gemma_cancel cancel = { 0 };
     atomic_store(&cancel.raised, 1);
