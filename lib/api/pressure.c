@@ -165,11 +165,24 @@ static bool looks_slow(gemma_model *model)
     return w->n_slow >= SLOW_STEPS;
 }
 
+/* What a reading of the blocks has shown, of the heap with the slowest. */
+static int tell_blocks(gemma_model *model, const gm_proof_result *r, uint32_t kind, gemma_error *error)
+{
+    const gm_plan *p = model->plan->plan;
+    const gm_bill_line *line = p->lines;
+    for (uint32_t i = 0; i < p->n_lines; i++)
+        if (p->lines[i].share == r->share && p->lines[i].heap == r->heap) line = &p->lines[i];
+    gemma_pressure event = event_of(p, line, kind);
+    event.slow_bytes = r->slow_bytes;
+    event.gb_s = r->slowest_gb_s;
+    event.expected_gb_s = r->expected_gb_s;
+    return tell(model, &event, error);
+}
+
 /* Reads the blocks again. What is slow for another reason, a busy machine say, is not called paged. */
 static int read_blocks(gemma_model *model, gemma_error *error)
 {
     gm_watch *w = &model->watch;
-    const gm_plan *p = model->plan->plan;
     gm_proof_result now;
     int rc = gm_engine_prove_again(model->engine, model->proof, &now, error);
     if (rc) return rc;
@@ -180,29 +193,7 @@ static int read_blocks(gemma_model *model, gemma_error *error)
     if (!paged) w->best_gb_s *= 0.9;   /* a machine that has become slower is not asked again and again */
     if (paged == w->paged) return GEMMA_OK;
     w->paged = paged;
-    const gm_bill_line *line = p->lines;
-    for (uint32_t i = 0; i < p->n_lines; i++)
-        if (p->lines[i].share == now.share && p->lines[i].heap == now.heap) line = &p->lines[i];
-    gemma_pressure event = event_of(p, line, paged ? GEMMA_EVENT_PAGED : GEMMA_EVENT_RECOVERED);
-    event.slow_bytes = now.slow_bytes;
-    event.gb_s = now.slowest_gb_s;
-    event.expected_gb_s = now.expected_gb_s;
-    return tell(model, &event, error);
-}
-
-/* Blocks that were slow from the first. */
-static int tell_slow_load(gemma_model *model, gemma_error *error)
-{
-    const gm_plan *p = model->plan->plan;
-    const gm_proof_result *r = &model->proved;
-    const gm_bill_line *line = p->lines;
-    for (uint32_t i = 0; i < p->n_lines; i++)
-        if (p->lines[i].share == r->share && p->lines[i].heap == r->heap) line = &p->lines[i];
-    gemma_pressure event = event_of(p, line, GEMMA_EVENT_PAGED);
-    event.slow_bytes = r->slow_bytes;
-    event.gb_s = r->slowest_gb_s;
-    event.expected_gb_s = r->expected_gb_s;
-    return tell(model, &event, error);
+    return tell_blocks(model, &now, paged ? GEMMA_EVENT_PAGED : GEMMA_EVENT_RECOVERED, error);
 }
 
 /* ---- between steps ---- */
@@ -214,7 +205,7 @@ static int look(gemma_model *model, gemma_error *error)
     bool first = w->polled_ns == 0, slow = looks_slow(model);
     if (first && w->paged) {
         w->polled_ns = w->read_ns = now;
-        return tell_slow_load(model, error);
+        return tell_blocks(model, &model->proved, GEMMA_EVENT_PAGED, error); /* slow from the first */
     }
     if (first || now - w->polled_ns >= SECOND_NS) {
         w->polled_ns = now;
