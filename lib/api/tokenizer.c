@@ -2,14 +2,13 @@
 
 /* The vocabulary's string arrays, walked in order. */
 typedef struct walk {
-    const gm_gguf *gguf;
-    uint64_t token_cursor, merge_cursor;
+    gm_strings tokens, merges;
 } walk;
 
-static bool next_string(const gm_gguf *g, const char *key, uint64_t *cursor, const char **text, size_t *n)
+static bool next_string(gm_strings *strings, const char **text, size_t *n)
 {
     gm_str s;
-    if (!gm_gguf_array_next(g, key, cursor, &s)) return false;
+    if (!gm_strings_next(strings, &s)) return false;
     *text = s.data;
     *n = s.n;
     return true;
@@ -17,16 +16,14 @@ static bool next_string(const gm_gguf *g, const char *key, uint64_t *cursor, con
 
 static bool next_token(void *user, uint32_t i, const char **text, size_t *n)
 {
-    walk *w = user;
     (void)i;
-    return next_string(w->gguf, "tokenizer.ggml.tokens", &w->token_cursor, text, n);
+    return next_string(&((walk *)user)->tokens, text, n);
 }
 
 static bool next_merge(void *user, uint32_t i, const char **text, size_t *n)
 {
-    walk *w = user;
     (void)i;
-    return next_string(w->gguf, "tokenizer.ggml.merges", &w->merge_cursor, text, n);
+    return next_string(&((walk *)user)->merges, text, n);
 }
 
 static bool is(gm_str s, const char *text) { return s.n == strlen(text) && !memcmp(s.data, text, s.n); }
@@ -87,6 +84,8 @@ static int read_vocab(const gm_gguf *g, walk *w, gm_vocab_input *in, gemma_error
     rc = per_token_array(g, "tokenizer.ggml.scores", GM_GGUF_F32, n_tokens, &in->scores, error);
     if (!rc) rc = per_token_array(g, "tokenizer.ggml.token_type", GM_GGUF_I32, n_tokens, &in->types, error);
     if (rc) return rc;
+    gm_gguf_strings(g, "tokenizer.ggml.tokens", &w->tokens);
+    gm_gguf_strings(g, "tokenizer.ggml.merges", &w->merges);
     in->n_tokens = (uint32_t)n_tokens;
     in->n_merges = (uint32_t)n_merges;
     in->user = w;
@@ -108,8 +107,8 @@ int gemma_tokenizer_create(gemma_file *file, gemma_tokenizer **out, gemma_error 
     *out = NULL;
     if (!file) return gm_fail(error, GEMMA_E_ARG, "gemma_tokenizer_create: file is NULL");
     gemma_runtime *rt = file->runtime;
-    walk w = { .gguf = file->gguf };
-    gm_vocab_input input = { 0 };
+    walk w = { 0 };
+    gm_vocab_input input = { .pool = rt->pool };
     int rc = read_vocab(file->gguf, &w, &input, error);
     if (rc) return rc;
     gemma_tokenizer *t = gm_new(&rt->mem, sizeof *t, GEMMA_TAG_OBJECT);

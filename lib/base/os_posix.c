@@ -27,13 +27,15 @@ enum {
 /* ---- memory ---- */
 
 /* Weights are read from end to end for every token: in pages of 2 MiB they need a five-hundredth of the address
- * translations. The system may refuse; nothing else changes then. */
+ * translations. The tables of a vocabulary and a file's header are filled from end to end: they need as few faults. The
+ * system may refuse; nothing else changes then. */
 #define HUGE_PAGE ((size_t)2 << 20)
 
 void *gm_os_alloc(void *user, size_t n_bytes, size_t align, uint32_t tag)
 {
     (void)user;
-    bool huge = tag == GEMMA_TAG_WEIGHTS && n_bytes >= 2 * HUGE_PAGE;
+    bool filled = tag == GEMMA_TAG_WEIGHTS || tag == GEMMA_TAG_VOCAB || tag == GEMMA_TAG_FILE;
+    bool huge = filled && n_bytes >= 2 * HUGE_PAGE;
     void *block;
     if (huge) align = HUGE_PAGE;
     if (posix_memalign(&block, align < sizeof(void *) ? sizeof(void *) : align, n_bytes)) return NULL;

@@ -7,9 +7,8 @@ struct gm_source {
     char *name;
     uint64_t n_bytes;
     source_kind kind;
-    bool unmap;           /* bytes is a mapping of ours */
     gm_os_file file;      /* SOURCE_FILE */
-    const uint8_t *bytes; /* SOURCE_MEMORY */
+    const uint8_t *bytes; /* SOURCE_MEMORY; of a mapped SOURCE_FILE the mapping */
 };
 
 static gm_source *source_new(gm_mem *mem, const char *name, source_kind kind, gemma_error *error)
@@ -43,7 +42,7 @@ static int open_by_host(gm_source *s, gemma_error *error)
     return GEMMA_OK;
 }
 
-/* A mapped file is memory from here on; the descriptor is no longer needed. */
+/* The file stays open: what is read from it takes no page of the mapping, and cannot fault. */
 static int map_file(gm_source *s, gemma_error *error)
 {
     char reason[GM_OS_REASON];
@@ -53,9 +52,6 @@ static int map_file(gm_source *s, gemma_error *error)
         char size[24];
         return gm_fail(error, GEMMA_E_IO, "%s: cannot map %s: %s", s->name, gm_text_bytes(size, s->n_bytes), reason);
     }
-    gm_os_file_close(s->file);
-    s->kind = SOURCE_MEMORY;
-    s->unmap = true;
     return GEMMA_OK;
 }
 
@@ -96,8 +92,10 @@ int gm_source_from_bytes(gm_mem *mem, const void *bytes, uint64_t n_bytes, gm_so
 void gm_source_close(gm_source *source)
 {
     if (!source) return;
-    if (source->kind == SOURCE_FILE) gm_os_file_close(source->file);
-    if (source->unmap) gm_os_unmap(source->bytes, source->n_bytes);
+    if (source->kind == SOURCE_FILE) {
+        if (source->bytes) gm_os_unmap(source->bytes, source->n_bytes);
+        gm_os_file_close(source->file);
+    }
     source_delete(source);
 }
 

@@ -87,8 +87,19 @@ bool gm_gguf_array(const gm_gguf *g, const char *key, uint32_t *type, uint64_t *
 bool gm_gguf_array_int(const gm_gguf *g, const char *key, uint64_t i, int64_t *out);
 /* Contiguous little-endian data of a number array, or NULL. */
 const void *gm_gguf_array_data(const gm_gguf *g, const char *key);
-/* Walks a string array in order (constant time per string); start with *cursor = 0. false at the end. */
-bool gm_gguf_array_next(const gm_gguf *g, const char *key, uint64_t *cursor, gm_str *out);
+/* The strings of an array that are still to come: all of them at first. false unless the key is an array of strings. */
+typedef struct gm_strings {
+    const uint8_t *at, *end;
+} gm_strings; /* lives as long as g */
+bool gm_gguf_strings(const gm_gguf *g, const char *key, gm_strings *out);
+/* false at the end. */
+static inline bool gm_strings_next(gm_strings *s, gm_str *out)
+{
+    if (s->at == s->end) return false;
+    *out = (gm_str){ (const char *)s->at + 8, (size_t)gm_load_u64(s->at) };
+    s->at += 8 + out->n;
+    return true;
+}
 /* Any value as text, arrays as "[n]"; returns the whole length, or -1 when the key is absent. */
 int64_t gm_gguf_text(const gm_gguf *g, const char *key, char *buffer, size_t n);
 

@@ -79,7 +79,7 @@ static int read_piece(reader *r)
     if (rc) return rc;
     if (!r->reading->in_place) {
         if (end > head->capacity) {
-            uint64_t capacity = gm_min_u64(gm_max_u64(end, head->capacity + head->capacity / 2), r->file_bytes);
+            uint64_t capacity = gm_min_u64(gm_max_u64(end, 4 * head->capacity), r->file_bytes);
             if (resize_block(r, capacity)) return refuse_nomem(r, capacity);
         }
         uint8_t *dst = (uint8_t *)(uintptr_t)head->bytes + head->n_bytes;
@@ -192,6 +192,11 @@ static int take_strings(reader *r, uint64_t n, gm_key *key)
     if (!gm_mul_u64(n, 8, &n_bytes) || n_bytes > r->file_bytes - r->at) return refuse_truncated(r, n_bytes);
     for (uint64_t i = 0; i < n; i++) {
         uint32_t at, length;
+        uint64_t left = r->head->n_bytes - r->at;
+        if (left >= 8 && gm_load_u64(r->head->bytes + r->at) <= left - 8) { /* has been read whole */
+            r->at += 8 + gm_load_u64(r->head->bytes + r->at);
+            continue;
+        }
         int rc = take_string(r, &at, &length);
         if (rc) return rc;
     }

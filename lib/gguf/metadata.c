@@ -112,13 +112,12 @@ const void *gm_gguf_array_data(const gm_gguf *g, const char *name)
     return key && gm_value_bytes(key->element) ? value_of(&g->head, key) : NULL;
 }
 
-bool gm_gguf_array_next(const gm_gguf *g, const char *name, uint64_t *cursor, gm_str *out)
+bool gm_gguf_strings(const gm_gguf *g, const char *name, gm_strings *out)
 {
     const gm_key *key = find_array(g, name);
-    if (!key || key->element != GM_GGUF_STRING || *cursor >= key->n_bytes) return false;
-    const uint8_t *p = value_of(&g->head, key) + *cursor; /* the cursor counts bytes of the array */
-    *out = (gm_str){ (const char *)p + 8, (size_t)gm_load_u64(p) };
-    *cursor += 8 + out->n;
+    if (!key || key->element != GM_GGUF_STRING) return false;
+    const uint8_t *first = value_of(&g->head, key);
+    *out = (gm_strings){ first, first + key->n_bytes };
     return true;
 }
 

@@ -54,9 +54,10 @@ static int of_tensor(const gm_gguf *gguf, const gm_tensor *t, uint64_t *h, gemma
 
 int gm_model_identity(const gm_model *m, const gm_gguf *gguf, uint64_t *identity, gemma_error *error)
 {
-    uint64_t h = of_shape(m), cursor = 0;
-    gm_str token;
-    while (gm_gguf_array_next(gguf, "tokenizer.ggml.tokens", &cursor, &token)) h = gm_hash64(token.data, token.n, h);
+    uint64_t h = of_shape(m);
+    gm_strings tokens = { 0 };
+    gm_gguf_strings(gguf, "tokenizer.ggml.tokens", &tokens);
+    for (gm_str token; gm_strings_next(&tokens, &token);) h = gm_hash64(token.data, token.n, h);
     int rc = GEMMA_OK;
     for (uint32_t i = 0; !rc && i < gm_gguf_n_tensors(gguf); i++)
         rc = of_tensor(gguf, gm_gguf_tensor(gguf, i), &h, error);

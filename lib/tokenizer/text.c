@@ -12,8 +12,10 @@ int gm_text_enter(gm_tokenizer *t, uint32_t id, uint64_t hash, gemma_error *erro
             return GEMMA_OK;
         }
         if (slot->hash == hash && slot->n == n && slot->type == t->type[id] &&
-            !memcmp(t->text + t->at[slot->token - 1], text, n))
+            !memcmp(t->text + t->at[slot->token - 1], text, n)) {
+            t->whole[id] = GM_WHOLE_NEVER;
             return GEMMA_OK;
+        }
     }
     return gm_fail(error, GEMMA_E_FORMAT, "token %u: over %d token texts share a place in the hash table", id,
                    GM_PROBES_MAX);
@@ -23,7 +25,7 @@ size_t gm_text_with_spaces(char *dst, const char *text, size_t n)
 {
     size_t n_out = 0;
     for (size_t i = 0; i < n;) {
-        if (text[i] == '\xe2' && n - i >= 3 && text[i + 1] == '\x96' && text[i + 2] == '\x81') {
+        if (text[i] == '\xe2' && gm_is_space_mark(text + i, n - i)) {
             dst[n_out++] = ' ';
             i += 3;
         } else {

@@ -15,19 +15,20 @@ enum {
     GM_TOKEN_BYTE = 6
 };
 
-/* The vocabulary as the caller has it. Strings are fetched in order of their index, once. */
+/* The vocabulary as the caller has it. Strings are fetched in order of their index, once, by the calling thread. */
 typedef struct gm_vocab_input {
     bool bpe; /* Gemma 4; else SPM */
     uint32_t n_tokens;
     uint32_t n_merges; /* bpe */
     void *user;
-    /* Text of token i = 0, 1, …; false = the input is damaged. The bytes need only live until the next call. */
+    /* Text of token i = 0, 1, …; false = the input is damaged. The bytes must live until the tokenizer is made. */
     bool (*token)(void *user, uint32_t i, const char **text, size_t *n_bytes);
     bool (*merge)(void *user, uint32_t i, const char **text, size_t *n_bytes); /* "left right" */
     const void *scores;                 /* f32 little-endian [n_tokens], spm; NULL: FORMAT */
     const void *types;                  /* i32 little-endian [n_tokens]; NULL: all normal */
     int32_t bos, eos, unknown, padding; /* -1: absent */
     bool add_space_prefix;              /* spm; false in Gemma */
+    gm_pool *pool;                      /* whose threads help; NULL: none */
 } gm_vocab_input;
 
 /* FORMAT with a sentence for: no tokens or over 2^24 of them, over 2^24 - 1 merges, special ids out of range, a type that is

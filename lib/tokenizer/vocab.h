@@ -66,9 +66,10 @@ typedef struct gm_markers {
 /* Whether anything may ever be merged across two neighbouring characters (spec: the set P). `other` is a bit per hash,
  * so that it may say yes too often, which costs time but changes no id. A space has the code of U+0020. */
 enum { GM_JOIN_BITS_LOG2 = 20 };
+typedef atomic_uint_least64_t gm_bits; /* set by several threads while the vocabulary is read */
 typedef struct gm_joins {
-    uint64_t ascii[128][2];
-    uint64_t *other; /* [2^GM_JOIN_BITS_LOG2 / 64] */
+    gm_bits ascii[128][2];
+    gm_bits *other; /* [2^GM_JOIN_BITS_LOG2 / 64] */
 } gm_joins;
 #define GM_NO_CHAR UINT32_MAX /* a byte that is no character: never joined */
 
@@ -148,8 +149,14 @@ static inline int32_t gm_text_find(const gm_tokenizer *t, const char *text, size
 {
     return gm_text_find_hashed(t, text, n, gm_text_hash(text, n), types);
 }
-/* Enters token `id`, whose text, with this hash, and type are in place; a text that is there with the same type stays as it is. */
+/* Enters token `id`, whose text, with this hash, and type are in place. A text that is there with the same type stays as
+ * it is, and no text leads to this token. */
 int gm_text_enter(gm_tokenizer *t, uint32_t id, uint64_t hash, gemma_error *error);
+/* Whether U+2581 is at text[0]; n ≥ 1. */
+static inline bool gm_is_space_mark(const char *text, size_t n)
+{
+    return n >= 3 && text[0] == '\xe2' && text[1] == '\x96' && text[2] == '\x81';
+}
 /* Copies with every U+2581 as a space; returns the length, ≤ n. dst may be text. */
 size_t gm_text_with_spaces(char *dst, const char *text, size_t n);
 
@@ -207,12 +214,17 @@ static inline uint32_t gm_join_bit(uint32_t a, uint32_t b)
     uint64_t h = gm_hash_step((uint64_t)a << 32 | b, 0);
     return (uint32_t)(h * 0x9e3779b97f4a7c15u >> (64 - GM_JOIN_BITS_LOG2));
 }
+/* Of the bits' last 6 binary places. */
+static inline bool gm_bit_is_set(const gm_bits *bits, uint32_t bit)
+{
+    return atomic_load_explicit(bits, memory_order_relaxed) >> (bit & 63) & 1;
+}
 static inline bool gm_joins_have(const gm_joins *j, uint32_t a, uint32_t b)
 {
-    if ((a | b) < 128) return j->ascii[a][b >> 6] >> (b & 63) & 1;
+    if ((a | b) < 128) return gm_bit_is_set(&j->ascii[a][b >> 6], b);
     if (a == GM_NO_CHAR || b == GM_NO_CHAR) return false;
     uint32_t bit = gm_join_bit(a, b);
-    return j->other[bit >> 6] >> (bit & 63) & 1;
+    return gm_bit_is_set(&j->other[bit >> 6], bit);
 }
 /* A merge of a left part of n_left bytes with the rest of the text. */
 void gm_joins_add_border(gm_joins *j, const char *text, size_t n, size_t n_left);

@@ -87,12 +87,14 @@ static uint64_t touch_key(const gm_gguf *g, const char *key)
     float f32;
     bool truth;
     gm_str string;
-    uint64_t n, cursor = 0, n_seen = 0, sum = (uint64_t)length;
+    gm_strings walk = { 0 };
+    uint64_t n, n_seen = 0, sum = (uint64_t)length;
     int64_t integer;
     sum += gm_gguf_u32(g, key, &u32) + gm_gguf_f32(g, key, &f32) + gm_gguf_bool(g, key, &truth);
     if (gm_gguf_string(g, key, &string)) sum += sum_of(string.data, string.n);
     if (!gm_gguf_array(g, key, &type, &n)) return sum;
-    for (; gm_gguf_array_next(g, key, &cursor, &string); n_seen++) sum += sum_of(string.data, string.n);
+    require(gm_gguf_strings(g, key, &walk) == (type == GM_GGUF_STRING));
+    for (; gm_strings_next(&walk, &string); n_seen++) sum += sum_of(string.data, string.n);
     require(n_seen == (type == GM_GGUF_STRING ? n : 0));
     const void *numbers = gm_gguf_array_data(g, key);
     if (numbers && n) sum += sum_of(numbers, n);

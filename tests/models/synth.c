@@ -78,8 +78,10 @@ static void copy_strings(const gm_gguf *from, const char *key, uint64_t n, gguf_
 {
     gm_str *texts = calloc(n ? n : 1, sizeof *texts);
     if (!texts) abort();
-    uint64_t cursor = 0, i = 0;
-    while (i < n && gm_gguf_array_next(from, key, &cursor, &texts[i])) i++;
+    gm_strings walk = { 0 };
+    uint64_t i = 0;
+    gm_gguf_strings(from, key, &walk);
+    while (i < n && gm_strings_next(&walk, &texts[i])) i++;
     gguf_put_strings_n(w, key, texts, i);
     free(texts);
 }

@@ -162,18 +162,20 @@ static void test_arrays(void **state)
     gguf_writer *w = sample(3, 32);
     gm_gguf *g = open_sample(w);
     uint32_t type;
-    uint64_t n, cursor = 0;
+    uint64_t n;
     int64_t value;
-    gm_str s;
-    assert_true(gm_gguf_array(g, "names", &type, &n) && type == GM_GGUF_STRING && n == 3);
+    gm_strings walk;
+    gm_str s = { 0 };
+    assert_true(gm_gguf_strings(g, "names", &walk) && gm_gguf_array(g, "names", &type, &n) && type == GM_GGUF_STRING &&
+                n == 3);
     static const char *const names[] = { "a", "", "bcd" };
     for (int i = 0; i < 3; i++) {
-        assert_true(gm_gguf_array_next(g, "names", &cursor, &s));
+        assert_true(gm_strings_next(&walk, &s));
         assert_true(s.n == strlen(names[i]) && memcmp(s.data, names[i], s.n) == 0);
     }
-    assert_false(gm_gguf_array_next(g, "names", &cursor, &s));
-    cursor = 0;
-    assert_false(gm_gguf_array_next(g, "no.names", &cursor, &s) || gm_gguf_array_next(g, "i32s", &cursor, &s));
+    assert_false(gm_strings_next(&walk, &s));
+    assert_true(gm_gguf_strings(g, "no.names", &walk));
+    assert_false(gm_strings_next(&walk, &s) || gm_gguf_strings(g, "i32s", &walk) || gm_gguf_strings(g, "u8", &walk));
     assert_false(gm_gguf_array(g, "u8", &type, &n) || gm_gguf_array(g, "absent", &type, &n));
     assert_null(gm_gguf_array_data(g, "names"));
     assert_null(gm_gguf_array_data(g, "u8"));
@@ -361,8 +363,10 @@ static void test_long_header(void **state)
         gm_gguf *g;
         assert_int_equal(gm_gguf_open(&mem, &input, &g, &error), GEMMA_OK);
         gm_str s;
-        uint64_t cursor = 0, n_seen = 0;
-        for (; gm_gguf_array_next(g, "tokens", &cursor, &s); n_seen++) assert_int_equal(s.n, n_seen % 11);
+        gm_strings walk;
+        uint64_t n_seen = 0;
+        assert_true(gm_gguf_strings(g, "tokens", &walk));
+        for (; gm_strings_next(&walk, &s); n_seen++) assert_int_equal(s.n, n_seen % 11);
         assert_int_equal(n_seen, 200000);
         assert_true(gm_gguf_string(g, "long", &s) && s.n == 2500000 && s.data[s.n - 1] == 'x');
         assert_true(p.n_calls >= 5 && !p.backwards);
