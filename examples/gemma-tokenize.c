@@ -140,7 +140,7 @@ static int open_chat(const cli *c, uint32_t variant, gemma_chat **chat)
 
 int main(int argc, char **argv)
 {
-    cli c = { .program = "gemma-tokenize", .quiet = true };
+    cli c = { .program = "gemma-tokenize", .quiet = true, .no_device = true };
     enum { OPT_DECODE = CLI_OWN, OPT_CHAT, OPT_TEMPLATE };
     static const struct option options[] = { CLI_OPTIONS,
                                              { "decode", no_argument, NULL, OPT_DECODE },

@@ -39,6 +39,7 @@ typedef struct cli {
     /* what the program itself asks of the plan */
     uint32_t logit_rows, n_marks, n_sessions;
     bool quiet;        /* no progress bar */
+    bool no_device;    /* only the file is read: no GPU is looked for */
     bool probe_others; /* cli_probe measures every device that a plan may use */
     void (*tick)(void *user, const char *doing, uint64_t done, uint64_t total); /* while loading; NULL: none */
     uint32_t (*pressure)(void *user, const gemma_pressure *event);              /* as of gemma_load_options */

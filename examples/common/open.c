@@ -36,15 +36,24 @@ static int show_progress(void *user, uint64_t done, uint64_t total)
     return 0;
 }
 
+/* Drivers take time to load, and memory. */
+static bool needs_no_gpu(const cli *c)
+{
+    bool cpu = c->device_name && (!strcmp(c->device_name, "cpu") || !strcmp(c->device_name, "reference"));
+    return c->no_device || (cpu && !c->vulkan && !c->n_wishes && !c->probe_others && c->fit != GEMMA_FIT_SPLIT);
+}
+
 int cli_open_file(cli *c)
 {
     gemma_error e = { .size = sizeof e };
     if (!c->model_path) cli_usage(c, "no model: give one with -m FILE");
     c->model_file = cli_find_model(c, c->model_path);
     if (!c->model_file) return EXIT_FAIL;
-    gemma_runtime_options ro = {
-        .size = sizeof ro, .n_threads = c->threads, .vulkan = c->vulkan, .ram_bytes = c->ram_bytes
-    };
+    gemma_runtime_options ro = { .size = sizeof ro,
+                                 .n_threads = c->threads,
+                                 .flags = needs_no_gpu(c) ? GEMMA_RUNTIME_NO_VULKAN : 0,
+                                 .vulkan = c->vulkan,
+                                 .ram_bytes = c->ram_bytes };
     if (gemma_runtime_create(NULL, &ro, &c->runtime, &e)) return fail(c, &e);
     if (gemma_device_find(c->runtime, c->device_name, &c->device, &e)) return fail(c, &e);
     cli_find_homes(c);
