@@ -24,6 +24,9 @@ static const level levels[] = {
     { "avx2", GM_CPU_AVX2 },
     { "avx2-vnni", GM_CPU_AVX2 | GM_CPU_AVX_VNNI },
     { "avx512-vnni", GM_CPU_AVX2 | GM_CPU_AVX512 | GM_CPU_AVX512_VNNI },
+    { "neon", GM_CPU_NEON },
+    { "neon-dotprod", GM_CPU_NEON | GM_CPU_DOTPROD },
+    { "neon-i8mm", GM_CPU_NEON | GM_CPU_DOTPROD | GM_CPU_I8MM },
 };
 
 static uint32_t seed;
@@ -524,12 +527,12 @@ static void elementwise_helpers_are_the_same_everywhere(void **state)
     assert_memory_equal(b[0], b[1], sizeof b[0]);
 }
 
-/* Levels that add a product unrounded differ in nothing else. */
-static void quantised_rows_are_those_of_avx2(void **state)
+/* Levels that add a product unrounded differ in nothing else: all have the bits of the lowest of them. */
+static void quantised_rows_are_those_of_the_lowest_level(void **state)
 {
-    gm_kernels k = pick(state), avx2;
-    gm_kernels_pick(&avx2, gm_cpu_features() & GM_CPU_AVX2);
-    if (strcmp(k.level, "plain") == 0 || strcmp(k.level, avx2.level) == 0) return;
+    gm_kernels k = pick(state), lowest;
+    gm_kernels_pick(&lowest, gm_cpu_features() & (GM_CPU_AVX2 | GM_CPU_NEON));
+    if (strcmp(k.level, "plain") == 0 || strcmp(k.level, lowest.level) == 0) return;
     enum { N = 1792 };
     seed = 10;
     size_t n_checked = 0;
@@ -544,9 +547,10 @@ static void quantised_rows_are_those_of_avx2(void **state)
             fill_row(row, f, N, (pattern)p);
             fill_activations(&k, x, q, N, (pattern)p);
             k.q8[type](row, &column, 1, N, &got);
-            avx2.q8[type](row, &column, 1, N, &want);
+            lowest.q8[type](row, &column, 1, N, &want);
             if (memcmp(&got, &want, sizeof want) != 0)
-                fail_msg("%s %s, pattern %d: %.9g, avx2: %.9g", k.level, f->name, p, (double)got, (double)want);
+                fail_msg("%s %s, pattern %d: %.9g, %s: %.9g", k.level, f->name, p, (double)got, lowest.level,
+                         (double)want);
         }
         free(row);
     }
@@ -561,7 +565,7 @@ int main(void)
     } checks[] = {
         { "pick", pick_fills_every_entry_and_keeps_to_the_mask },
         { "quantised rows", quantised_rows_match },
-        { "rows of avx2", quantised_rows_are_those_of_avx2 },
+        { "rows of the lowest", quantised_rows_are_those_of_the_lowest_level },
         { "tiles", tiles_have_the_bits_of_the_dots },
         { "float rows", float_rows_match },
         { "activations", activations_match },

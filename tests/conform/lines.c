@@ -12,8 +12,13 @@
 
 enum { COLUMNS = GM_DOT_COLUMNS };
 
-static const uint32_t levels[] = { 0, GM_CPU_AVX2, GM_CPU_AVX2 | GM_CPU_AVX_VNNI,
-                                   GM_CPU_AVX2 | GM_CPU_AVX512 | GM_CPU_AVX512_VNNI };
+static const uint32_t levels[] = { 0,
+                                   GM_CPU_AVX2,
+                                   GM_CPU_AVX2 | GM_CPU_AVX_VNNI,
+                                   GM_CPU_AVX2 | GM_CPU_AVX512 | GM_CPU_AVX512_VNNI,
+                                   GM_CPU_NEON,
+                                   GM_CPU_NEON | GM_CPU_DOTPROD,
+                                   GM_CPU_NEON | GM_CPU_DOTPROD | GM_CPU_I8MM };
 
 static uint32_t seed;
 static float uniform(void) /* -1 … 1 */

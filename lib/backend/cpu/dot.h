@@ -9,6 +9,9 @@ void gm_kernels_plain(gm_kernels *k);
 void gm_kernels_avx2(gm_kernels *k);
 void gm_kernels_avx_vnni(gm_kernels *k);
 void gm_kernels_avx512(gm_kernels *k);
+void gm_kernels_neon(gm_kernels *k);
+void gm_kernels_dotprod(gm_kernels *k);
+void gm_kernels_i8mm(gm_kernels *k);
 
 /* Zeros from run `total` to the end of its block. */
 static inline void gm_activations_end(gm_activations *x, size_t total)

@@ -26,3 +26,19 @@ if(gm_x86_64)
   set_source_files_properties(${folder}/x86/avx512.c PROPERTIES
     COMPILE_OPTIONS "${avx2};-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx512vnni")
 endif()
+
+# The Arm levels: 64 bits, little-endian.
+check_c_source_compiles("
+#ifndef __AARCH64EL__
+#error not for this processor
+#endif
+int main(void) { return 0; }" gm_aarch64)
+if(gm_aarch64)
+  target_sources(gm_backend_cpu PRIVATE ${folder}/arm/neon.c ${folder}/arm/dotprod.c ${folder}/arm/i8mm.c)
+  target_compile_definitions(gm_backend_cpu PRIVATE GM_ARM_LEVELS)
+  set_source_files_properties(${folder}/arm/neon.c PROPERTIES COMPILE_OPTIONS "${kernel_options};-march=armv8-a")
+  set_source_files_properties(${folder}/arm/dotprod.c PROPERTIES
+    COMPILE_OPTIONS "${kernel_options};-march=armv8.2-a+dotprod")
+  set_source_files_properties(${folder}/arm/i8mm.c PROPERTIES
+    COMPILE_OPTIONS "${kernel_options};-march=armv8.2-a+dotprod+i8mm")
+endif()
