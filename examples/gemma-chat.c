@@ -147,9 +147,7 @@ static int generate(chat *h, const int32_t *ids, size_t n)
     h->answer.n = h->thought.n = h->calls.n = 0;
     double t0 = cli_seconds(), first = 0;
     int rc = 0;
-    while (!rc && !p.stop) {
-        rc = gemma_generation_next(g, &p);
-        if (rc) break;
+    while (!p.stop && !(rc = gemma_generation_next(g, &p))) {
         if (first <= 0) first = cli_seconds();
         h->n_gen += p.id >= 0;
         status_token(&h->status, h->n_gen, gemma_session_position(h->session));
@@ -169,17 +167,30 @@ static int generate(chat *h, const int32_t *ids, size_t n)
     return rc ? EXIT_FAIL : 0;
 }
 
-/* tok/s beside GB/s and the share of the bandwidth measured here, or of what was predicted of several devices. */
-static void print_speed(chat *h, FILE *to)
+static void close_model(chat *h)
+{
+    gemma_parser_destroy(h->parser);
+    gemma_chat_destroy(h->talk);
+    gemma_sampler_destroy(h->sampler);
+    gemma_session_destroy(h->session);
+    cli_close_file(&h->c);
+}
+
+/* tok/s beside GB/s and the share of the bandwidth measured here, or of what was predicted of several devices. Measuring
+ * takes time and memory: it is left out where nothing is told of it, and after the last answer the model goes first. */
+static void print_speed(chat *h, FILE *to, bool last)
 {
     gemma_prediction p = { .size = sizeof p };
-    if (!h->c.probe.size && cli_probe(&h->c)) return;
+    bool timed = h->n_gen > 1 && h->gen_s > 0, spread = bill_is_spread(&h->c), unknown = timed && !h->c.probe.size;
+    if (unknown && spread && cli_probe(&h->c)) return;
     double predicted = bill_predict_at(&h->c, gemma_session_position(h->session) - h->n_gen / 2, &p);
+    if (unknown && !spread && last) close_model(h);
+    if (unknown && !spread && cli_probe(&h->c)) return;
     fprintf(to, "prompt %u tokens in %.2f s (%.0f tok/s)", h->n_prompt, h->prompt_s, h->n_prompt / h->prompt_s);
-    if (h->n_gen > 1 && h->gen_s > 0) {
+    if (timed) {
         double tok_s = (h->n_gen - 1) / h->gen_s, gb_s = (double)(p.bytes_per_token + p.kv_bytes) * tok_s * 1e-9;
         fprintf(to, "; answer %u tokens, %.1f tok/s = %.2f GB/s", h->n_gen, tok_s, gb_s);
-        if (!bill_is_spread(&h->c))
+        if (!spread)
             fprintf(to, ", %.0f %% of the %.1f GB/s measured", 100 * gb_s / h->c.probe.read_gb_s, h->c.probe.read_gb_s);
         else if (predicted > 0)
             fprintf(to, ", %.0f %% of the %.1f tok/s predicted", 100 * tok_s / predicted, predicted);
@@ -428,7 +439,7 @@ static void print_stats(chat *h)
 {
     fprintf(stderr, "[%u of %u tokens in the context; ", gemma_session_position(h->session),
             gemma_session_position(h->session) + gemma_session_room(h->session));
-    print_speed(h, stderr);
+    print_speed(h, stderr, false);
 }
 
 /* The words behind a command, or NULL when the line is another one. */
@@ -535,7 +546,7 @@ static int run(chat *h)
     if (!strcmp(h->prompt, "-") && !(piped = cli_read_all(stdin, &n))) return cli_fail(&h->c, "cannot read stdin");
     code = answer(h, piped ? piped : h->prompt, n);
     free(piped);
-    if (!code && !h->c.json) print_speed(h, stderr);
+    if (!code && !h->c.json) print_speed(h, stderr, true);
     return code;
 }
 
@@ -582,10 +593,7 @@ int main(int argc, char **argv)
     free(h.answer.data);
     free(h.thought.data);
     free(h.calls.data);
-    gemma_parser_destroy(h.parser);
-    gemma_chat_destroy(h.talk);
-    gemma_sampler_destroy(h.sampler);
-    gemma_session_destroy(h.session);
+    if (h.c.file) close_model(&h);
     cli_close(&h.c);
     return code;
 }

@@ -105,6 +105,7 @@ int cli_open_file(cli *c);      /* runtime, device, file */
 int cli_open_tokenizer(cli *c); /* and the tokenizer */
 int cli_open_plan(cli *c);      /* the plan, whether it fits or not */
 int cli_open_model(cli *c);     /* EXIT_NOFIT when the plan does not fit */
+void cli_close_file(cli *c);    /* and all that was opened behind it; the runtime stays */
 void cli_close(cli *c);
 /* Measures the plan's device; where --fit split or --place may need them, or probe_others says so, those that a plan may
  * use besides. A device that cannot be measured is passed over. */

@@ -175,12 +175,21 @@ int cli_probe(cli *c)
     return 0;
 }
 
-void cli_close(cli *c)
+void cli_close_file(cli *c)
 {
     gemma_model_close(c->model);
     gemma_plan_destroy(c->plan);
     gemma_tokenizer_destroy(c->tokenizer);
     gemma_file_close(c->file);
+    c->model = NULL;
+    c->plan = NULL;
+    c->tokenizer = NULL;
+    c->file = NULL;
+}
+
+void cli_close(cli *c)
+{
+    cli_close_file(c);
     gemma_cancel_destroy(c->cancel);
     gemma_runtime_destroy(c->runtime);
     free(c->model_file);
