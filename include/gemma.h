@@ -131,7 +131,9 @@ typedef struct gemma_host {
     /* Replaces file access: copy up to n_bytes at `offset` of `path` to dst, return the count (less only at the end
      * of the file) or a negative number. With dst NULL: return the file's size. May be called from several threads. */
     int64_t (*read)(void *user, const char *path, uint64_t offset, void *dst, uint64_t n_bytes);
-    /* Run task(arg, 0 … n_tasks-1), return when all are done. Tasks never wait for each other. */
+    /* Run task(arg, 0 … n_tasks-1), return when all are done. Tasks never wait for each other. A step on the CPU calls it
+     * gemma_model_status.last_dispatches times, one call behind the other, and once more where it copies KV pages; what a
+     * call costs is gemma_probe.dispatch_us. */
     void (*parallel_for)(void *user, uint32_t n_tasks, gemma_task task, void *arg);
 } gemma_host;
 
@@ -229,6 +231,8 @@ typedef struct gemma_probe {
     double attention_gflops;        /* attention of one row, four query heads on one of F16 KV */
     double attention_us;            /* an attention op beyond that */
     double q5_gb_s;                 /* Q5_0 */
+    double dispatch_us;             /* CPU: handing nothing to all threads and waiting for them: host.parallel_for, if there
+                                       is one; in op_us, product_us and attention_us already. 0: a GPU */
 } gemma_probe;
 
 /* Measures for about 300 ms with up to 256 MiB of the device's memory (freed before returning), less where it has less.
@@ -468,6 +472,7 @@ typedef struct gemma_prediction {
     double prefill_tok_s;     /* of `ubatch` tokens behind `depth`; 0: a device's compute_gflops was not measured */
     uint64_t depth;           /* tokens in the context before */
     uint64_t kv_bytes;        /* KV a decoded token reads on top at `depth` */
+    uint64_t prompt_bytes;    /* weights a step reads of whose rows nothing is wanted, however many they are */
 } gemma_prediction;
 /* How fast one session will be, on devices that do nothing else. The time of a token is the sum over the plan's devices
  * (they work one behind the other) of
@@ -602,6 +607,9 @@ typedef struct gemma_model_status {
     uint32_t n_events;     /* of pressure, since loading */
     double slowest_gb_s;   /* proof: each block was read once when loaded, the slowest at this rate; 0: not measured */
     double median_gb_s;
+    /* Of the last step that was carried out, on all devices. Since 0.1. */
+    uint32_t last_dispatches; /* CPU: phases of its ops, each shared out among the threads; a GPU: kernels started */
+    uint32_t last_submits;    /* programs begun on a device, or their pieces */
 } gemma_model_status;
 GEMMA_PUBLIC int gemma_model_query(const gemma_model *model, gemma_model_status *status);
 

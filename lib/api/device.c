@@ -85,6 +85,31 @@ int gemma_device_find(const gemma_runtime *rt, const char *name, uint32_t *devic
                    why);
 }
 
+/* ---- speeds ---- */
+
+static void do_nothing(void *arg, uint32_t phase, uint32_t part, uint32_t n_parts)
+{
+    (void)arg, (void)phase, (void)part, (void)n_parts;
+}
+
+/* One of many phases with nothing to do, as ops have them one behind the other; the median of runs of some ms in all. */
+static double dispatch_us(gm_pool *pool)
+{
+    enum { RUNS = 64, LEAST = 5, PHASES = 16, ENOUGH_NS = 4000000 };
+    uint64_t times[RUNS], begun = gm_now_ns(); /* ascending */
+    uint32_t n = 0;
+    gm_pool_run(pool, do_nothing, NULL, PHASES, NULL); /* wakes the threads */
+    while (n < LEAST || (n < RUNS && gm_now_ns() - begun < ENOUGH_NS)) {
+        uint64_t start = gm_now_ns();
+        gm_pool_run(pool, do_nothing, NULL, PHASES, NULL);
+        uint64_t ns = gm_now_ns() - start;
+        uint32_t at = n++;
+        for (; at && times[at - 1] > ns; at--) times[at] = times[at - 1];
+        times[at] = ns;
+    }
+    return 1e-3 * (double)gm_max_u64(times[n / 2], 1) / PHASES;
+}
+
 int gemma_device_probe(gemma_runtime *rt, uint32_t device, gemma_cancel *cancel, gemma_probe *result,
                        gemma_error *error)
 {
@@ -94,6 +119,9 @@ int gemma_device_probe(gemma_runtime *rt, uint32_t device, gemma_cancel *cancel,
     gm_backend *be = rt->devices[device];
     gemma_probe full = { .size = sizeof full, .device = device };
     int rc = gm_backend_probe(be, cancel, &full, error);
+    gemma_device_info info;
+    describe(be, &info);
+    if (!rc && info.kind == GEMMA_DEVICE_CPU) full.dispatch_us = dispatch_us(rt->pool);
     return rc ? rc : gm_result_write(result, &full, sizeof full);
 }
 

@@ -128,6 +128,7 @@ gemma_prediction gm_plan_predict(const gm_plan *p, uint32_t depth)
         work now = work_of(p, i, false, depth), full = work_of(p, i, false, ctx);
         work rows = work_of(p, i, true, gm_min_u32(ctx, depth + n_rows / 2));
         for (int k = 0; k < N_FAMILIES; k++) t.bytes_per_token += now.weight_bytes[k];
+        for (int k = 0; k < N_FAMILIES; k++) t.prompt_bytes += rows.weight_bytes[k];
         t.kv_bytes += now.kv_bytes;
         t.kv_bytes_full += full.kv_bytes;
         if (!(probe->read_gb_s > 0)) t.measured = 0;

@@ -97,6 +97,8 @@ static void count(gm_engine *e, const gm_step *t)
     e->status.step_ns += e->status.last_step_ns;
     e->status.steps++;
     e->status.rows += t->n_rows;
+    e->status.last_dispatches = e->n_dispatches;
+    e->status.last_submits = e->n_submits;
     if (t->n_rows != 1) return;
     e->n_decoded++;
     e->decode_ns = e->status.last_step_ns;

@@ -30,6 +30,7 @@ struct gm_engine {
     uint32_t segment;
     const gemma_cancel *cancel;
     bool cancelled;
+    uint32_t n_dispatches, n_submits; /* of the segments that have run */
     bool busy;            /* a thread is in a call of the backend */
     bool moving;          /* memory is given back or taken: with busy, and nobody touches sessions or pages */
     bool lost;            /* for good */

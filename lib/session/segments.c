@@ -93,6 +93,7 @@ int gm_segments_start(gm_engine *e, gm_which which, const gemma_cancel *cancel, 
     e->segment = 0;
     e->cancel = cancel;
     e->cancelled = false;
+    e->n_dispatches = e->n_submits = 0;
     return submit(e, error);
 }
 
@@ -105,6 +106,14 @@ static bool go_on(gm_engine *e)
     return false;
 }
 
+static void count(gm_engine *e, gm_backend *be)
+{
+    uint32_t n_dispatches, n_submits;
+    be->fns->counts(e->execs[e->which][e->segment], &n_dispatches, &n_submits);
+    e->n_dispatches += n_dispatches;
+    e->n_submits += n_submits;
+}
+
 int gm_segments_wait(gm_engine *e, uint64_t timeout_ns, gemma_error *error)
 {
     uint64_t begun = gm_now_ns();
@@ -114,6 +123,7 @@ int gm_segments_wait(gm_engine *e, uint64_t timeout_ns, gemma_error *error)
         gm_backend *be = e->plan->shares[segment_of(e)->share].backend;
         int rc = be->fns->wait(e->execs[e->which][e->segment], left, error);
         if (rc && rc != GEMMA_E_CANCELLED) return rc;
+        count(e, be);
         e->cancelled = e->cancelled || rc == GEMMA_E_CANCELLED;
         if (!go_on(e)) break;
         rc = submit(e, error);

@@ -52,7 +52,7 @@ FIELD(gemma_heap_info, name, 40, 32);
 FIELD(gemma_heap_info, reported, 72, 4);
 FIELD(gemma_heap_info, reserved, 76, 4);
 
-SIZE(gemma_probe, 120);
+SIZE(gemma_probe, 128);
 FIELD(gemma_probe, size, 0, 4);
 FIELD(gemma_probe, device, 4, 4);
 FIELD(gemma_probe, read_gb_s, 8, 8);
@@ -69,6 +69,7 @@ FIELD(gemma_probe, f16_gb_s, 88, 8);
 FIELD(gemma_probe, attention_gflops, 96, 8);
 FIELD(gemma_probe, attention_us, 104, 8);
 FIELD(gemma_probe, q5_gb_s, 112, 8);
+FIELD(gemma_probe, dispatch_us, 120, 8);
 
 SIZE(gemma_file_options, 40);
 FIELD(gemma_file_options, size, 0, 4);
@@ -177,7 +178,7 @@ FIELD(gemma_plan_info, split_layers, 612, 4);
 FIELD(gemma_plan_info, split_experts, 616, 4);
 FIELD(gemma_plan_info, reserved_split, 620, 4);
 
-SIZE(gemma_prediction, 64);
+SIZE(gemma_prediction, 72);
 FIELD(gemma_prediction, size, 0, 4);
 FIELD(gemma_prediction, measured, 4, 4);
 FIELD(gemma_prediction, bytes_per_token, 8, 8);
@@ -187,6 +188,7 @@ FIELD(gemma_prediction, decode_full_tok_s, 32, 8);
 FIELD(gemma_prediction, prefill_tok_s, 40, 8);
 FIELD(gemma_prediction, depth, 48, 8);
 FIELD(gemma_prediction, kv_bytes, 56, 8);
+FIELD(gemma_prediction, prompt_bytes, 64, 8);
 
 SIZE(gemma_advice, 72);
 FIELD(gemma_advice, size, 0, 4);
@@ -225,7 +227,7 @@ FIELD(gemma_load_options, cancel, 24, 8);
 FIELD(gemma_load_options, pressure, 32, 8);
 FIELD(gemma_load_options, pressure_user, 40, 8);
 
-SIZE(gemma_model_status, 112);
+SIZE(gemma_model_status, 120);
 FIELD(gemma_model_status, size, 0, 4);
 FIELD(gemma_model_status, lost, 4, 4);
 FIELD(gemma_model_status, allocated_bytes, 8, 8);
@@ -244,6 +246,8 @@ FIELD(gemma_model_status, parked, 88, 4);
 FIELD(gemma_model_status, n_events, 92, 4);
 FIELD(gemma_model_status, slowest_gb_s, 96, 8);
 FIELD(gemma_model_status, median_gb_s, 104, 8);
+FIELD(gemma_model_status, last_dispatches, 112, 4);
+FIELD(gemma_model_status, last_submits, 116, 4);
 
 SIZE(gemma_tokenizer_info, 24);
 FIELD(gemma_tokenizer_info, size, 0, 4);

@@ -1,4 +1,4 @@
-/* Several threads: sessions of one model, cancelling, two runtimes. A failed assertion in a thread that is not the
+/* Several threads: sessions of one model, cancelling, two runtimes, the threads of a host. A failed assertion in a thread that is not the
  * first ends the program: that too is a failure. */
 #include "api/world.h"
 
@@ -266,13 +266,94 @@ static void two_runtimes(void **state)
     world_close(&parts[1].w); /* looks for leaks of both */
 }
 
+/* ---- the host's threads ---- */
+
+enum { N_PARTS = 3 };
+
+typedef struct tally {
+    uint32_t n_calls, n_odd; /* n_odd: with another number of tasks than threads were asked for */
+} tally;
+
+static void run_and_count(void *user, uint32_t n_tasks, gemma_task task, void *arg)
+{
+    tally *t = user;
+    t->n_calls++;
+    t->n_odd += n_tasks != N_PARTS;
+    for (uint32_t i = n_tasks; i-- > 0;) task(arg, i);
+}
+
+static gemma_model_status status_of(const world *w)
+{
+    gemma_model_status status = { .size = sizeof status };
+    assert_int_equal(gemma_model_query(w->model, &status), GEMMA_OK);
+    return status;
+}
+
+/* One row; returns the calls it took. */
+static uint32_t calls_of_row(world *w, gemma_step *t, gemma_session *s, const tally *host)
+{
+    float row[TINY_VOCAB_MIN];
+    uint32_t before = host->n_calls;
+    world_row(w, t, s, TINY_ASCII, row);
+    return host->n_calls - before;
+}
+
+static void check_calls(const char *device, uint32_t family)
+{
+    enum { PROMPT = 70 }; /* more than a page: the fork shares one that the next row writes */
+    world w;
+    tally host = { 0 };
+    int32_t ids[PROMPT];
+    gemma_plan_options o = { .size = sizeof o, .n_sessions = 2, .ctx = 192, .ubatch = 64 };
+    gemma_plan_info info = { .size = sizeof info };
+    gemma_probe probe = { .size = sizeof probe };
+    gemma_session *fork;
+    world_init_family(&w, family);
+    w.device = device;
+    w.n_threads = N_PARTS;
+    w.host.user = &host;
+    w.host.parallel_for = run_and_count;
+    world_open(&w, &o);
+    world_ids(ids, PROMPT, 3);
+    gemma_plan_describe(w.plan, &info);
+    assert_int_equal(status_of(&w).last_dispatches, 0);
+    gemma_session *s = world_session(&w);
+    gemma_step *t = world_step(&w);
+    host.n_calls = 0;
+    assert_int_equal(gemma_session_feed(s, ids, PROMPT, NULL), GEMMA_OK); /* two steps, the second of six rows */
+    assert_in_range(status_of(&w).last_dispatches, 1, host.n_calls - 1);
+    uint32_t n_dispatches = calls_of_row(&w, t, s, &host);
+    assert_int_equal(status_of(&w).last_dispatches, n_dispatches);
+    assert_int_equal(status_of(&w).last_submits, 1);
+    assert_in_range(n_dispatches, info.n_ops / 2, info.n_ops * 3 / 2); /* about one an op */
+    assert_int_equal(gemma_session_fork(s, &fork, NULL), GEMMA_OK);
+    assert_int_equal(calls_of_row(&w, t, fork, &host), n_dispatches + 1); /* and the copy of the shared page */
+    assert_int_equal(status_of(&w).last_dispatches, n_dispatches);
+    assert_int_equal(calls_of_row(&w, t, fork, &host), n_dispatches);
+    host.n_calls = 0;
+    probe.device = w.device[0] == 'c' ? 0 : 1;
+    assert_int_equal(gemma_device_probe(w.runtime, probe.device, NULL, &probe, NULL), GEMMA_OK);
+    assert_true(host.n_calls > 0 && probe.dispatch_us > 0);
+    assert_int_equal(host.n_odd, 0);
+    gemma_step_destroy(t);
+    gemma_session_destroy(fork);
+    gemma_session_destroy(s);
+    world_close(&w);
+}
+
+static void host_threads(void **state)
+{
+    (void)state;
+    check_calls("cpu", 3);
+    check_calls("cpu", 4);
+    check_calls("reference", 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sessions_side_by_side),
-        cmocka_unit_test(cancelling),
-        cmocka_unit_test(cancelled_step),
-        cmocka_unit_test(two_runtimes),
+        cmocka_unit_test(sessions_side_by_side), cmocka_unit_test(cancelling),   cmocka_unit_test(cancelled_step),
+        cmocka_unit_test(two_runtimes),          cmocka_unit_test(host_threads),
     };
     return cmocka_run_group_tests_name("threads", tests, NULL, NULL);
 }

@@ -61,6 +61,9 @@ static void test_bytes(void **state)
     assert_int_equal(t.kv_bytes_full, 2 * (2 * 64 * 64) + 2 * (2 * 512 * 64)); /* F16 heads of 32 */
     check_near(t.decode_tok_s, 2e9 / (double)bytes);
     check_near(t.decode_full_tok_s, 2e9 / (double)(bytes + t.kv_bytes_full));
+    uint64_t table = 0; /* the largest of all, which a prompt reads by the row, as it skips what follows the last KV */
+    for (uint32_t i = 0; i < f.m->n_weights; i++) table = gm_max_u64(table, f.m->weights[i].n_bytes);
+    assert_in_range(t.prompt_bytes, (bytes - table) / 3, bytes - table - 1);
     assert_true(t.prefill_tok_s == 0.0); /* compute_gflops was not measured */
     tear_down(&f);
 }
