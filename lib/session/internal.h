@@ -31,7 +31,7 @@ struct gm_engine {
     const gemma_cancel *cancel;
     bool cancelled;
     uint32_t n_dispatches, n_submits; /* of the segments that have run */
-    bool busy;            /* a thread is in a call of the backend */
+    bool busy;                        /* a thread is in a call of the backend */
     bool moving;          /* memory is given back or taken: with busy, and nobody touches sessions or pages */
     bool lost;            /* for good */
     gm_parked *parked;    /* NULL: it is not */
