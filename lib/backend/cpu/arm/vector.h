@@ -350,11 +350,18 @@ static void pack(const float *x, gm_activations *out, size_t first, size_t n_run
     if (first + n_runs == total) gm_activations_end(out, total);
 }
 
+#if defined(__ARM_FEATURE_DOTPROD)
+#include "backend/cpu/arm/tile.h"
+#endif
+
 GM_INLINE void fill_level(gm_kernels *k, const char *level)
 {
     k->level = level;
     k->pack = pack;
     fill_dots(k);
+#if defined(__ARM_FEATURE_DOTPROD)
+    fill_tiles(k);
+#endif
     fill_floats(k);
     k->geglu = geglu_4;
 }
