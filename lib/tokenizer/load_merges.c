@@ -98,8 +98,8 @@ static int split_merge(batch *b, uint32_t rank, const char *text, size_t n)
 /* Whether texts that are equal to this one are found as token `id`. */
 static bool is_found_as(const gm_tokenizer *t, uint32_t id, const char *text, size_t n)
 {
-    return id < t->n_tokens && t->at[id + 1] - t->at[id] == n && t->type[id] == GM_TOKEN_NORMAL &&
-           t->whole[id] != GM_WHOLE_NEVER && !memcmp(t->text + t->at[id], text, n);
+    return id < t->n_tokens && t->type[id] == GM_TOKEN_NORMAL && t->whole[id] != GM_WHOLE_NEVER &&
+           gm_text_is(t, id, text, n);
 }
 
 static void guess_result(const gm_tokenizer *t, batch *b)
@@ -130,18 +130,17 @@ static void fetch_texts(const gm_tokenizer *t, batch *b)
             GM_PREFETCH(t->texts + gm_text_home(t, m->hash[k]));
         }
     }
-    const uint32_t *longer[N_BATCH * TEXTS]; /* where texts begin that must be compared, most likely */
-    uint32_t n_longer = 0;
+    const uint32_t *where[N_BATCH * TEXTS]; /* the texts begin that they must be compared with, most likely */
+    uint32_t n = 0;
     for (uint32_t i = 0; i < b->n; i++) {
         const merge *m = b->merges + i;
         for (uint32_t k = 0; k < m->n_texts; k++) {
-            if (m->n[k] <= GM_EXACT_HASH) continue;
-            const gm_text_slot *slot = t->texts + gm_text_home(t, m->hash[k]);
-            longer[n_longer] = t->at + (slot->token ? slot->token - 1 : 0);
-            GM_PREFETCH(longer[n_longer++]);
+            uint32_t slot = t->texts[gm_text_home(t, m->hash[k])];
+            where[n] = t->at + (slot ? gm_text_slot_id(slot) : 0);
+            GM_PREFETCH(where[n++]);
         }
     }
-    for (uint32_t i = 0; i < n_longer; i++) GM_PREFETCH(t->text + *longer[i]);
+    for (uint32_t i = 0; i < n; i++) GM_PREFETCH(t->text + *where[i]);
 }
 
 static int find_texts(gm_tokenizer *t, batch *b, merge *m)

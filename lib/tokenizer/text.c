@@ -6,13 +6,13 @@ int gm_text_enter(gm_tokenizer *t, uint32_t id, uint64_t hash, gemma_error *erro
     const char *text = gm_token_text(t, id, &n);
     uint32_t mask = ((uint32_t)1 << t->text_log2) - 1, i = gm_text_home(t, hash);
     for (uint32_t probe = 0; probe < GM_PROBES_MAX; probe++, i = (i + 1) & mask) {
-        gm_text_slot *slot = t->texts + i;
-        if (!slot->token) {
-            *slot = (gm_text_slot){ hash, id + 1, (uint16_t)n, t->type[id] };
+        uint32_t slot = t->texts[i];
+        if (!slot) {
+            t->texts[i] = gm_text_tag(hash) | (id + 1);
             return GEMMA_OK;
         }
-        if (slot->hash == hash && slot->n == n && slot->type == t->type[id] &&
-            !memcmp(t->text + t->at[slot->token - 1], text, n)) {
+        if (!((slot ^ gm_text_tag(hash)) >> GM_TEXT_ID_BITS) && t->type[gm_text_slot_id(slot)] == t->type[id] &&
+            gm_text_is(t, gm_text_slot_id(slot), text, n)) {
             t->whole[id] = GM_WHOLE_NEVER;
             return GEMMA_OK;
         }

@@ -33,13 +33,6 @@ enum {
 #define GM_TYPES_NORMAL (1u << GM_TOKEN_NORMAL)
 #define GM_TYPES_OTHER  (1u << GM_TOKEN_UNKNOWN | 1u << GM_TOKEN_CONTROL | 1u << GM_TOKEN_USER | 1u << GM_TOKEN_BYTE)
 
-typedef struct gm_text_slot {
-    uint64_t hash;
-    uint32_t token; /* id + 1; 0: free */
-    uint16_t n;     /* bytes */
-    uint16_t type;
-} gm_text_slot;
-
 typedef struct gm_pair {
     uint32_t left, right, result; /* ids */
 } gm_pair;
@@ -87,7 +80,7 @@ struct gm_tokenizer {
     uint8_t *type;
     uint32_t longest;        /* bytes of the longest piece */
     uint32_t longest_normal; /* bytes of the longest normal token */
-    gm_text_slot *texts;     /* open addressing, [2^text_log2] */
+    uint32_t *texts;         /* open addressing, [2^text_log2] of id + 1 and 7 bits of the hash above it; 0: free */
     uint32_t text_log2;
     /* Whether merging a normal token's own text ends in that token, found out when it is first met. Threads may find
      * it out together: they all write the same. */
@@ -111,9 +104,6 @@ static inline uint64_t gm_hash_step(uint64_t h, uint64_t word)
     h = (h ^ word) * 0x9fb21c651e98df25u;
     return h ^ h >> 32;
 }
-/* No two texts of the same length ≤ GM_EXACT_HASH have the same hash: all their bytes are in one word, and a step is
- * a bijection. */
-enum { GM_EXACT_HASH = 8 };
 static inline uint64_t gm_text_hash(const char *text, size_t n)
 {
     uint64_t h = n * 0xd6e8feb86659fd93u, word = 0;
@@ -133,16 +123,25 @@ static inline uint32_t gm_text_home(const gm_tokenizer *t, uint64_t hash)
 {
     return (uint32_t)(hash >> (64 - t->text_log2));
 }
+enum { GM_TEXT_ID_BITS = 25 }; /* of a slot: GM_TOKENS_MAX + 1 numbers */
+/* What a slot of this hash holds, less the id + 1. */
+static inline uint32_t gm_text_tag(uint64_t hash) { return (uint32_t)hash >> GM_TEXT_ID_BITS << GM_TEXT_ID_BITS; }
+static inline uint32_t gm_text_slot_id(uint32_t slot) { return (slot & (((uint32_t)1 << GM_TEXT_ID_BITS) - 1)) - 1; }
+static inline bool gm_text_is(const gm_tokenizer *t, uint32_t id, const char *text, size_t n)
+{
+    uint32_t at = t->at[id];
+    return t->at[id + 1] - at == n && !memcmp(t->text + at, text, n);
+}
 /* The lowest id with this text and a type in `types` (bits 1 << GM_TOKEN_…), or -1. */
 static inline int32_t gm_text_find_hashed(const gm_tokenizer *t, const char *text, size_t n, uint64_t hash,
                                           uint32_t types)
 {
     uint32_t mask = ((uint32_t)1 << t->text_log2) - 1;
     for (uint32_t i = gm_text_home(t, hash);; i = (i + 1) & mask) {
-        const gm_text_slot *slot = t->texts + i;
-        if (!slot->token) return -1;
-        if (slot->hash != hash || slot->n != n || !(types >> slot->type & 1)) continue;
-        if (n <= GM_EXACT_HASH || !memcmp(t->text + t->at[slot->token - 1], text, n)) return (int32_t)(slot->token - 1);
+        uint32_t slot = t->texts[i], id = gm_text_slot_id(slot);
+        if (!slot) return -1;
+        if ((slot ^ gm_text_tag(hash)) >> GM_TEXT_ID_BITS) continue;
+        if (gm_text_is(t, id, text, n) && types >> t->type[id] & 1) return (int32_t)id;
     }
 }
 static inline int32_t gm_text_find(const gm_tokenizer *t, const char *text, size_t n, uint32_t types)
