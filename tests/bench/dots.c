@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { MIN_PASSES = 3, MAX_PASSES = 25 };
+enum { MIN_PASSES = 3, MAX_PASSES = 25, ROWS = 16 };
 #define CELL_NS UINT64_C(500000000) /* no more passes after that long */
 static const uint32_t types[] = { GM_Q4_0,  GM_Q4_1,  GM_Q5_0, GM_Q5_1,   GM_Q8_0,   GM_Q2_K,  GM_Q3_K,
                                   GM_Q4_K,  GM_Q5_K,  GM_Q6_K, GM_IQ4_NL, GM_IQ4_XS, GM_MXFP4, GM_NVFP4,
@@ -28,13 +28,15 @@ static double pass(const work *w, uint32_t n_columns)
     gm_dot_f32 dot_f32 = w->k->f32[w->f->type];
     volatile float sink = 0;
     uint64_t start = gm_now_ns();
-    for (size_t r = 0; r < w->n_rows; r++) {
-        float out[GM_DOT_COLUMNS];
+    for (size_t r = 0; r < w->n_rows; r += ROWS) {
+        float out[GM_DOT_COLUMNS * ROWS];
+        uint32_t n_rows = (uint32_t)gm_min_u64(ROWS, w->n_rows - r);
+        const uint8_t *rows = w->rows + r * row_bytes;
         if (dot_q8)
-            dot_q8(w->rows + r * row_bytes, w->packed, n_columns, w->n, out);
+            dot_q8(rows, row_bytes, n_rows, w->packed, n_columns, w->n, out, ROWS);
         else
-            dot_f32(w->rows + r * row_bytes, w->floats, n_columns, w->n, out);
-        sink += out[n_columns - 1];
+            dot_f32(rows, row_bytes, n_rows, w->floats, n_columns, w->n, out, ROWS);
+        sink += out[(n_columns - 1) * ROWS];
     }
     (void)sink;
     return (double)(w->n_rows * row_bytes) / (double)(gm_now_ns() - start); /* GB/s */

@@ -171,11 +171,12 @@ static void minima_of(const gm_format *f, const uint8_t *row, float *mins, size_
 static void check_type(const gm_kernels *k, const gm_format *f, size_t n, pattern p)
 {
     size_t row_bytes = gm_row_bytes(f, n), n_q = gm_div_up(n, 256);
-    uint8_t *memory = allocate(row_bytes + 3), *aligned = allocate(row_bytes);
+    uint8_t *memory = allocate(2 * row_bytes + 4), *aligned = allocate(row_bytes);
     float *w = allocate(n * sizeof *w), *mins = allocate(n * sizeof *mins), *x = allocate(n * sizeof *x);
     gm_activations *q = allocate(COLUMNS * n_q * sizeof *q);
     fill_row(aligned, f, n, p);
-    memcpy(memory + 3, aligned, row_bytes); /* ends where the allocation ends */
+    memcpy(memory + 3, aligned, row_bytes);
+    memcpy(memory + 4 + row_bytes, aligned, row_bytes); /* ends where the allocation ends */
     f->unpack(aligned, w, n / f->block);
     minima_of(f, aligned, mins, n);
     const gm_activations *columns[COLUMNS];
@@ -184,24 +185,27 @@ static void check_type(const gm_kernels *k, const gm_format *f, size_t n, patter
         fill_activations(k, x, q + c * n_q, n, p);
     }
     float all[COLUMNS];
-    k->q8[f->type](aligned, columns, COLUMNS, n, all);
+    k->q8[f->type](aligned, 0, 1, columns, COLUMNS, n, all, 1);
     for (uint32_t c = 0; c < COLUMNS; c++) {
         char what[96];
         snprintf(what, sizeof what, "%s %s, K = %zu, pattern %d, column %u", k->level, f->name, n, (int)p, c);
         check_column(what, all[c], w, mins, columns[c], n);
     }
     for (uint32_t n_columns = 1; n_columns <= COLUMNS; n_columns++) {
-        float some[COLUMNS + 1];
-        some[n_columns] = 12345;
-        k->q8[f->type](memory + 3, columns, n_columns, n, some);
-        assert_memory_equal(some, all, n_columns * sizeof *some);
-        assert_true(some[n_columns] == 12345);
+        enum { STRIDE = 3 };
+        float some[COLUMNS * STRIDE];
+        for (size_t i = 0; i < GM_COUNT(some); i++) some[i] = 12345;
+        k->q8[f->type](memory + 3, row_bytes + 1, 2, columns, n_columns, n, some, STRIDE);
+        for (uint32_t i = 0; i < COLUMNS * STRIDE; i++) {
+            float want = i / STRIDE < n_columns && i % STRIDE < 2 ? all[i / STRIDE] : 12345;
+            assert_memory_equal(&some[i], &want, sizeof want);
+        }
     }
     for (uint32_t c = 0; c < COLUMNS; c++) { /* in another place among the columns */
         const gm_activations *turned[COLUMNS];
         for (uint32_t i = 0; i < COLUMNS; i++) turned[i] = columns[(c + i) % COLUMNS];
         float some[COLUMNS];
-        k->q8[f->type](aligned, turned, COLUMNS, n, some);
+        k->q8[f->type](aligned, 0, 1, turned, COLUMNS, n, some, 1);
         assert_memory_equal(&some[0], &all[c], sizeof *some);
     }
     free(q);
@@ -234,7 +238,7 @@ static void check_tile(const gm_kernels *k, const gm_format *f, size_t n, uint32
     for (uint32_t c = 0; c < GM_TILE_COLUMNS; c++)
         for (uint32_t r = 0; r < STRIDE; r++) {
             float want = 12345, got = out[c * STRIDE + r];
-            if (c < n_columns && r < n_rows) k->q8[f->type](rows + r * row_bytes, columns + c, 1, n, &want);
+            if (c < n_columns && r < n_rows) k->q8[f->type](rows + r * row_bytes, 0, 1, columns + c, 1, n, &want, 1);
             if (memcmp(&want, &got, sizeof want) != 0)
                 fail_msg("%s %s, K = %zu, pattern %d, %u × %u, row %u, column %u: %.9g, should be %.9g", k->level,
                          f->name, n, (int)p, n_rows, n_columns, r, c, (double)got, (double)want);
@@ -297,7 +301,7 @@ static void check_float_row(const gm_kernels *k, const gm_format *f, size_t n, b
         for (size_t i = 0; i < n; i++) x[c * n + i] = uniform();
     }
     float all[COLUMNS];
-    k->f32[f->type](row, columns, COLUMNS, n, all);
+    k->f32[f->type](row, 0, 1, columns, COLUMNS, n, all, 1);
     for (uint32_t c = 0; c < COLUMNS; c++) {
         double sum = 0, size = 0;
         for (size_t i = 0; i < n; i++) {
@@ -309,7 +313,7 @@ static void check_float_row(const gm_kernels *k, const gm_format *f, size_t n, b
     }
     for (uint32_t n_columns = 1; n_columns < COLUMNS; n_columns++) {
         float some[COLUMNS];
-        k->f32[f->type](row, columns, n_columns, n, some);
+        k->f32[f->type](row, 0, 1, columns, n_columns, n, some, 1);
         assert_memory_equal(some, all, n_columns * sizeof *some);
     }
     if (!unaligned && f->type == GM_F32) {
@@ -546,8 +550,8 @@ static void quantised_rows_are_those_of_the_lowest_level(void **state)
             const gm_activations *column = q;
             fill_row(row, f, N, (pattern)p);
             fill_activations(&k, x, q, N, (pattern)p);
-            k.q8[type](row, &column, 1, N, &got);
-            lowest.q8[type](row, &column, 1, N, &want);
+            k.q8[type](row, 0, 1, &column, 1, N, &got, 1);
+            lowest.q8[type](row, 0, 1, &column, 1, N, &want, 1);
             if (memcmp(&got, &want, sizeof want) != 0)
                 fail_msg("%s %s, pattern %d: %.9g, %s: %.9g", k.level, f->name, p, (double)got, lowest.level,
                          (double)want);

@@ -65,8 +65,8 @@ static void scores_match(void **state)
             for (size_t c = 0; c < n_columns; c++)
                 for (size_t l = 0; l < N_LINES; l++) {
                     float want[2];
-                    k.f32[GM_F32](lines + l * STRIDE, by + c, 1, n, &want[0]);
-                    k.f32[GM_F16](halves + l * STRIDE, by + c, 1, n, &want[1]);
+                    k.f32[GM_F32](lines + l * STRIDE, 0, 1, by + c, 1, n, &want[0], 1);
+                    k.f32[GM_F16](halves + l * STRIDE, 0, 1, by + c, 1, n, &want[1], 1);
                     assert_memory_equal(&out[0][c][l], &want[0], sizeof want[0]);
                     assert_memory_equal(&out[1][c][l], &want[1], sizeof want[1]);
                     assert_true(out[0][c][N_LINES] == 12345 && out[1][c][N_LINES] == 12345);

@@ -19,14 +19,15 @@ typedef struct gm_activations {
 } gm_activations;
 static inline size_t gm_activations_bytes(size_t n) { return gm_div_up(n, 256) * sizeof(gm_activations); }
 
-/* One weight row against n_columns (1 … GM_DOT_COLUMNS) activation vectors: out[c] = Σ_i w[i] x_c[i]. n values, a
- * multiple of the format's block and of 32. x[c] is the c-th vector.
+/* n_rows weight rows, row_bytes apart, against n_columns (1 … GM_DOT_COLUMNS) activation vectors: out[c × stride + r] =
+ * Σ_i row r [i] x_c[i]. n values, a multiple of the format's block and of 32. x[c] is the c-th vector.
  *
  * The result for a column does not depend on what it is computed with, nor on which kernel of a level does: for run i of
  * 32 weights, lane[i % 8] += S × (scale × d), S the exact integer sum, in ascending order of i; formats with a scale for
  * each 16 add the first half, then the last; then those with a minimum add min × sum. (Levels differ in whether a product
  * is rounded before it is added.) The lanes are added as ((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7)). */
-typedef void (*gm_dot_q8)(const void *row, const gm_activations *const *x, uint32_t n_columns, size_t n, float *out);
+typedef void (*gm_dot_q8)(const void *rows, size_t row_bytes, uint32_t n_rows, const gm_activations *const *x,
+                          uint32_t n_columns, size_t n, float *out, size_t stride);
 /* A tile is tile_rows weight rows, unpacked once into a panel and then multiplied with many columns: out[c × stride + r]
  * for the rows and n_columns (1 … GM_TILE_COLUMNS) columns. */
 typedef struct gm_tile {
@@ -35,7 +36,8 @@ typedef struct gm_tile {
                      size_t n, float *out, uint64_t stride);
 } gm_tile;
 /* The same for F32, F16, BF16 weights, which keep float activations; any n. */
-typedef void (*gm_dot_f32)(const void *row, const float *const *x, uint32_t n_columns, size_t n, float *out);
+typedef void (*gm_dot_f32)(const void *rows, size_t row_bytes, uint32_t n_rows, const float *const *x,
+                           uint32_t n_columns, size_t n, float *out, size_t stride);
 
 /* Lines of keys, stride_bytes apart, against n_columns (1 … GM_DOT_COLUMNS) queries of n values: out[c][l] = line l · q[c],
  * with the bits of a gm_dot_f32. */

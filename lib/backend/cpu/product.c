@@ -55,19 +55,15 @@ static void product(const gm_kernels *k, const gm_cpu_matrix *m, uint32_t first,
         uint32_t n = gm_min_u32(columns->n - c, GM_DOT_COLUMNS);
         const gm_activations *q[GM_DOT_COLUMNS] = { NULL };
         const float *x[GM_DOT_COLUMNS] = { NULL };
-        float sums[GM_DOT_COLUMNS];
         for (uint32_t i = 0; i < n; i++) {
             q[i] = column(columns, c + i);
             x[i] = column(columns, c + i);
         }
-        for (uint32_t r = first; r < last; r++) {
-            const void *row = m->data + r * m->row_bytes;
-            if (m->q8)
-                m->q8(row, q, n, m->n_in, sums);
-            else
-                m->f32(row, x, n, m->n_in, sums);
-            for (uint32_t i = 0; i < n; i++) out[(c + i) * out_stride + r - first] = sums[i];
-        }
+        const void *rows = m->data + first * m->row_bytes;
+        if (m->q8)
+            m->q8(rows, m->row_bytes, last - first, q, n, m->n_in, out + c * out_stride, out_stride);
+        else
+            m->f32(rows, m->row_bytes, last - first, x, n, m->n_in, out + c * out_stride, out_stride);
     }
 }
 

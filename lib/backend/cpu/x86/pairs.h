@@ -122,7 +122,7 @@ GM_INLINE __m256 add_halves(__m256 sum, const four_pairs *w, const gm_activation
 
 #define ROW(name, n_bytes, add)                                                                                        \
     GM_INLINE void row_##name(const uint8_t *row, const gm_activations *const *in, uint32_t n_columns, size_t n,       \
-                              float *out)                                                                              \
+                              float *out, size_t stride)                                                               \
     {                                                                                                                  \
         __m256 sum[GM_DOT_COLUMNS];                                                                                    \
         four_pairs w;                                                                                                  \
@@ -131,7 +131,7 @@ GM_INLINE __m256 add_halves(__m256 sum, const four_pairs *w, const gm_activation
             pairs_##name(row, &w);                                                                                     \
             for (uint32_t c = 0; c < n_columns; c++) sum[c] = add(sum[c], &w, in[c] + b);                              \
         }                                                                                                              \
-        for (uint32_t c = 0; c < n_columns; c++) out[c] = total_floats(sum[c]);                                        \
+        for (uint32_t c = 0; c < n_columns; c++) out[c * stride] = total_floats(sum[c]);                               \
     }
 ROW(q4_k, sizeof(gm_block_q4_k), add_with_minima)
 ROW(q5_k, sizeof(gm_block_q5_k), add_with_minima)
