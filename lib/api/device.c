@@ -87,27 +87,34 @@ int gemma_device_find(const gemma_runtime *rt, const char *name, uint32_t *devic
 
 /* ---- speeds ---- */
 
-static void do_nothing(void *arg, uint32_t phase, uint32_t part, uint32_t n_parts)
+enum { PART_NS = 5000 };
+
+/* Enough work for each part that no thread does another's on the side. */
+static void be_busy(void *arg, uint32_t phase, uint32_t part, uint32_t n_parts)
 {
     (void)arg, (void)phase, (void)part, (void)n_parts;
+    uint64_t until = gm_now_ns() + PART_NS;
+    while (gm_now_ns() < until) gm_cpu_relax();
 }
 
-/* One of many phases with nothing to do, as ops have them one behind the other; the median of runs of some ms in all. */
+/* What a phase takes beyond the work of one part, of phases one behind the other as ops have them: the median of runs of
+ * some ms in all. */
 static double dispatch_us(gm_pool *pool)
 {
     enum { RUNS = 64, LEAST = 5, PHASES = 16, ENOUGH_NS = 4000000 };
     uint64_t times[RUNS], begun = gm_now_ns(); /* ascending */
     uint32_t n = 0;
-    gm_pool_run(pool, do_nothing, NULL, PHASES, NULL); /* wakes the threads */
+    gm_pool_run(pool, be_busy, NULL, PHASES, NULL); /* wakes the threads */
     while (n < LEAST || (n < RUNS && gm_now_ns() - begun < ENOUGH_NS)) {
         uint64_t start = gm_now_ns();
-        gm_pool_run(pool, do_nothing, NULL, PHASES, NULL);
+        gm_pool_run(pool, be_busy, NULL, PHASES, NULL);
         uint64_t ns = gm_now_ns() - start;
         uint32_t at = n++;
         for (; at && times[at - 1] > ns; at--) times[at] = times[at - 1];
         times[at] = ns;
     }
-    return 1e-3 * (double)gm_max_u64(times[n / 2], 1) / PHASES;
+    uint64_t work_ns = (uint64_t)PHASES * PART_NS;
+    return 1e-3 * (double)(times[n / 2] > work_ns ? times[n / 2] - work_ns : 1) / PHASES;
 }
 
 int gemma_device_probe(gemma_runtime *rt, uint32_t device, gemma_cancel *cancel, gemma_probe *result,
