@@ -34,6 +34,7 @@ typedef struct cli {
     int32_t n_layers; /* that wishes were asked about */
     uint32_t ctx, threads, ubatch, kv_global, kv_sliding, fit;
     bool no_map, json;
+    const gemma_host *host;                 /* hooks; NULL: the library's own */
     const struct gemma_vulkan_host *vulkan; /* instead of the system's; NULL: the system's */
     uint64_t ram_bytes;                     /* instead of the machine's; 0: the machine's */
     /* what the program itself asks of the plan */

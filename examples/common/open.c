@@ -54,7 +54,7 @@ int cli_open_file(cli *c)
                                  .flags = needs_no_gpu(c) ? GEMMA_RUNTIME_NO_VULKAN : 0,
                                  .vulkan = c->vulkan,
                                  .ram_bytes = c->ram_bytes };
-    if (gemma_runtime_create(NULL, &ro, &c->runtime, &e)) return fail(c, &e);
+    if (gemma_runtime_create(c->host, &ro, &c->runtime, &e)) return fail(c, &e);
     if (gemma_device_find(c->runtime, c->device_name, &c->device, &e)) return fail(c, &e);
     cli_find_homes(c);
     if (gemma_cancel_create(c->runtime, &c->cancel, &e)) return fail(c, &e);

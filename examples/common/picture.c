@@ -1,14 +1,12 @@
 /* The bill as an SVG picture: a bar per heap, its classes as segments, the budget and what may be used of it as lines; what
  * stays in the file is drawn apart. Mid-tone colours and no background: it can lie on a light or a dark page. */
 #include "bill.h"
+#include "svg.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { WIDTH = 860, LEFT = 20, BAR = WIDTH - 2 * LEFT, THICK = 30, ROW = 19 };
-#define INK  "#6e7781"
-#define EDGE "#8c959f"
+enum { LEFT = SVG_LEFT, BAR = SVG_WIDTH - 2 * LEFT, THICK = 30 };
 
 static const char *const colours[GEMMA_CLASS_COUNT] = {
     [GEMMA_CLASS_EMBEDDING] = "#4c78a8", [GEMMA_CLASS_PLE] = "#7b9fc4",        [GEMMA_CLASS_ATTENTION] = "#d9772b",
@@ -25,60 +23,18 @@ const char *bill_colour(uint32_t bytes_class)
 
 /* ---- pieces ---- */
 
-static void put_text(FILE *to, const char *text)
-{
-    for (; *text; text++) {
-        switch (*text) {
-        case '&': fputs("&amp;", to); break;
-        case '<': fputs("&lt;", to); break;
-        case '>': fputs("&gt;", to); break;
-        case '"': fputs("&quot;", to); break;
-        default:
-            if ((unsigned char)*text >= ' ') fputc(*text, to);
-        }
-    }
-}
-
-static void put_label(FILE *to, int x, int y, const char *attributes, const char *text)
-{
-    fprintf(to, "<text x=\"%d\" y=\"%d\"%s>", x, y, attributes);
-    put_text(to, text);
-    fputs("</text>\n", to);
-}
-
 static void put_box(FILE *to, double x, int y, double width, const char *fill, const char *name, uint64_t n_bytes)
 {
     fprintf(to, "<rect x=\"%.2f\" y=\"%d\" width=\"%.2f\" height=\"%d\" fill=\"%s\"><title>", x, y, width, THICK, fill);
-    put_text(to, name);
+    svg_text(to, name);
     fprintf(to, ": %s</title></rect>\n", cli_bytes(n_bytes));
 }
 
-static size_t n_characters(const char *text)
-{
-    size_t n = 0;
-    for (; *text; text++) n += ((unsigned char)*text & 0xC0) != 0x80;
-    return n;
-}
-
-/* ---- a legend that flows over rows ---- */
-
-typedef struct flow {
-    FILE *to;
-    int x, y;
-} flow;
-
-static void put_entry(flow *f, const char *fill, const char *name, uint64_t n_bytes)
+static void put_entry(svg_flow *f, const char *fill, const char *name, uint64_t n_bytes)
 {
     char text[80];
     snprintf(text, sizeof text, "%s %s", name, cli_bytes(n_bytes));
-    int width = 34 + (int)(n_characters(text) * 65 / 10);
-    if (f->x > LEFT && f->x + width > WIDTH - LEFT) {
-        f->x = LEFT;
-        f->y += ROW;
-    }
-    fprintf(f->to, "<rect x=\"%d\" y=\"%d\" width=\"11\" height=\"11\" fill=\"%s\"/>\n", f->x, f->y - 10, fill);
-    put_label(f->to, f->x + 17, f->y, "", text);
-    f->x += width;
+    svg_entry(f, fill, text);
 }
 
 /* ---- a heap ---- */
@@ -91,13 +47,13 @@ static void put_line(FILE *to, double x, int y, bool dashed, const char *name, u
     bool beyond = x > LEFT + BAR + 0.5;
     if (beyond) strcat(text, " →");
     if (!beyond)
-        fprintf(to, "<line x1=\"%.2f\" y1=\"%d\" x2=\"%.2f\" y2=\"%d\" stroke=\"" INK "\" stroke-width=\"2\"%s/>\n", x,
-                label_y + 4, x, y + THICK + 4, dashed ? " stroke-dasharray=\"4 3\"" : "");
+        fprintf(to, "<line x1=\"%.2f\" y1=\"%d\" x2=\"%.2f\" y2=\"%d\" stroke=\"" SVG_INK "\" stroke-width=\"2\"%s/>\n",
+                x, label_y + 4, x, y + THICK + 4, dashed ? " stroke-dasharray=\"4 3\"" : "");
     int right = beyond ? LEFT + BAR : (int)x;
     if (right < LEFT + 150)
-        put_label(to, right, label_y, "", text);
+        svg_label(to, right, label_y, "", text);
     else
-        put_label(to, right, label_y, " text-anchor=\"end\"", text);
+        svg_label(to, right, label_y, " text-anchor=\"end\"", text);
 }
 
 /* A picture of a small part of a large budget is of no use: the bar shows six times what is planned then. */
@@ -120,10 +76,10 @@ static int put_heap(const cli *c, FILE *to, uint32_t index, int y)
              cli_bytes(b->total_bytes),
              cli_bytes(fits ? b->budget_bytes - b->total_bytes : b->total_bytes - b->budget_bytes),
              fits ? "left" : "SHORT");
-    put_label(to, LEFT, y, " font-weight=\"bold\"", text);
+    svg_label(to, LEFT, y, " font-weight=\"bold\"", text);
     int bar = y + 46;
-    fprintf(to, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"" EDGE "\" fill-opacity=\"0.18\"/>\n", LEFT,
-            bar, BAR, THICK);
+    fprintf(to, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"" SVG_EDGE "\" fill-opacity=\"0.18\"/>\n",
+            LEFT, bar, BAR, THICK);
     for (uint32_t k = 0; k < GEMMA_CLASS_COUNT; k++) {
         uint64_t n = gemma_plan_class_bytes(c->plan, index, k);
         if (!n || k == GEMMA_CLASS_DRIVER) continue;
@@ -134,7 +90,7 @@ static int put_heap(const cli *c, FILE *to, uint32_t index, int y)
     put_line(to, LEFT + BAR * (double)h.heap.budget_bytes / full, bar, false,
              h.heap.reported ? "budget" : "no budget told; heap", h.heap.budget_bytes, bar - 26);
     put_line(to, LEFT + BAR * (double)b->budget_bytes / full, bar, true, "may be used", b->budget_bytes, bar - 9);
-    flow f = { to, LEFT, bar + THICK + 24 };
+    svg_flow f = { to, LEFT, LEFT, bar + THICK + 24 };
     for (uint32_t k = 0; k < GEMMA_CLASS_COUNT; k++) {
         uint64_t n = gemma_plan_class_bytes(c->plan, index, k);
         if (!n) continue;
@@ -161,15 +117,15 @@ static int put_file(const cli *c, FILE *to, int y)
     double scale = BAR / (double)(info.file_bytes ? info.file_bytes : 1);
     snprintf(text, sizeof text, "the file: %s, of which %s stay in it", cli_bytes(info.file_bytes),
              cli_bytes(mapped + rows));
-    put_label(to, LEFT, y, " font-weight=\"bold\"", text);
+    svg_label(to, LEFT, y, " font-weight=\"bold\"", text);
     y += 12;
     fprintf(to,
-            "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"none\" stroke=\"" EDGE
+            "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"none\" stroke=\"" SVG_EDGE
             "\" stroke-dasharray=\"2 3\"/>\n",
             LEFT, y, BAR, THICK);
     put_box(to, LEFT, y, scale * (double)mapped, "url(#mapped)", "used in place from the mapped file", mapped);
     put_box(to, LEFT + scale * (double)mapped, y, scale * (double)rows, "url(#rows)", "read a row at a time", rows);
-    flow f = { to, LEFT, y + THICK + 24 };
+    svg_flow f = { to, LEFT, LEFT, y + THICK + 24 };
     if (mapped) put_entry(&f, "url(#mapped)", "used in place from the mapped file", mapped);
     if (rows) put_entry(&f, "url(#rows)", "per-layer embedding, a row read for every token", rows);
     return f.y + 26;
@@ -184,28 +140,14 @@ int bill_write_svg(const cli *c, const char *path, const char *title)
     int y = 66;
     for (uint32_t i = 0; i < gemma_plan_n_heaps(c->plan); i++) y = put_heap(c, to, i, y);
     y = put_file(c, to, y);
-    bool good = !fclose(to);
-    FILE *f = good ? fopen(path, "w") : NULL;
-    if (f) {
-        fprintf(f,
-                "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" fill=\"" INK
-                "\" font-family=\"system-ui, sans-serif\" font-size=\"12\">\n<title>",
-                WIDTH, y, WIDTH, y);
-        put_text(f, title);
-        fputs("</title>\n<defs>\n"
-              "<pattern id=\"mapped\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\">"
-              "<rect width=\"6\" height=\"6\" fill=\"#4c78a8\" fill-opacity=\"0.35\"/>"
-              "<path d=\"M0 6L6 0\" stroke=\"#4c78a8\"/></pattern>\n"
-              "<pattern id=\"rows\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\">"
-              "<rect width=\"6\" height=\"6\" fill=\"#7b9fc4\" fill-opacity=\"0.25\"/>"
-              "<path d=\"M0 3H6\" stroke=\"#7b9fc4\"/></pattern>\n</defs>\n",
-              f);
-        put_label(f, LEFT, 30, " font-size=\"16\" font-weight=\"bold\"", title);
-        fwrite(body, 1, n, f);
-        fputs("</svg>\n", f);
-        good = !ferror(f);
-        if (fclose(f)) good = false;
-    }
+    static const char defs[] = "<defs>\n"
+                               "<pattern id=\"mapped\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\">"
+                               "<rect width=\"6\" height=\"6\" fill=\"#4c78a8\" fill-opacity=\"0.35\"/>"
+                               "<path d=\"M0 6L6 0\" stroke=\"#4c78a8\"/></pattern>\n"
+                               "<pattern id=\"rows\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\">"
+                               "<rect width=\"6\" height=\"6\" fill=\"#7b9fc4\" fill-opacity=\"0.25\"/>"
+                               "<path d=\"M0 3H6\" stroke=\"#7b9fc4\"/></pattern>\n</defs>\n";
+    int code = fclose(to) ? cli_fail(c, "out of memory") : svg_write(c, path, title, y, defs, body, n);
     free(body);
-    return f && good ? 0 : cli_fail(c, "cannot write %s: %s", path, strerror(errno));
+    return code;
 }

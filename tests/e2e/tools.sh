@@ -307,14 +307,6 @@ for session in cut none; do
     cmp -s out again || fail "another answer without what was read"
 done
 
-expect 0 "" gemma-bench -m "$model" -p 16 -n 4 -r 1 -o json
-check "[t['test'] for t in x] == ['pp16', 'tg4']"
-check "all({'test', 'n_prompt', 'n_gen', 'depth', 'device', 'tok_s', 'gb_s', 'measured_gb_s', 'bandwidth_pct', \
-'predicted_tok_s', 'bytes_per_token', 'dispatches', 'submits'} <= set(t) for t in x)"
-check "all(t['tok_s']['best'] >= t['tok_s']['median'] > 0 and t['device'] for t in x)"
-expect 0 "" gemma-bench -m "$model" -p 16 -n 4 -r 1 -o csv
-[ "$(wc -l < out)" = 3 ] || fail "csv: a head and two lines"
-
 printf '\002\000\000\000\012\000\000\000\013\000\000\000' > ids
 expect 0 "" gemma-eval -m "$model" --device reference --tokens ids --logits logits
 [ "$(wc -c < logits)" = $((3 * 1024 * 4)) ] || fail "logits of three rows"
