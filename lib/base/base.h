@@ -203,6 +203,9 @@ void gm_source_close(gm_source *source);
 uint64_t gm_source_bytes(const gm_source *source);
 const char *gm_source_name(const gm_source *source);   /* path, or "bytes in memory" */
 const void *gm_source_mapped(const gm_source *source); /* NULL: must be read */
+/* Brings the bytes of a mapping into memory, so that no page of them is waited for later. Where the system cannot, or the file
+ * has become shorter, nothing happens. */
+void gm_map_fetch(const void *mapped, uint64_t n_bytes);
 /* All n bytes or an error: IO (the sentence has the path, offset and the OS's reason), FORMAT (past the end). */
 int gm_source_read(gm_source *source, uint64_t offset, void *dst, uint64_t n, gemma_error *error);
 

@@ -14,6 +14,15 @@
 
 void gm_os_use_huge_pages(void *block, size_t n_bytes) { (void)!madvise(block, n_bytes, MADV_HUGEPAGE); }
 
+void gm_map_fetch(const void *mapped, uint64_t n_bytes)
+{
+    enum { POPULATE_READ = 22 }; /* uapi/asm-generic/mman-common.h; since Linux 5.14 */
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)mapped / page * page;
+    size_t n = (uintptr_t)mapped + (size_t)n_bytes - first;
+    (void)!madvise((void *)first, n, MADV_WILLNEED); /* the disk reads ahead as far as it will */
+    (void)!madvise((void *)first, n, POPULATE_READ);
+}
+
 enum { TEXT = 8192, PATH = 1024 }; /* bytes of a small file, of a path */
 
 /* The file's beginning as a string; false: not there. */

@@ -253,6 +253,7 @@ void *gm_library_symbol(void *library, const char *name) { return dlsym(library,
 
 #ifndef __linux__
 void gm_os_use_huge_pages(void *block, size_t n_bytes) { (void)block, (void)n_bytes; }
+void gm_map_fetch(const void *mapped, uint64_t n_bytes) { (void)mapped, (void)n_bytes; }
 
 uint32_t gm_n_cores(void)
 {

@@ -217,6 +217,8 @@ void gm_os_unmap(const void *base, uint64_t n_bytes)
     UnmapViewOfFile(base);
 }
 
+void gm_map_fetch(const void *mapped, uint64_t n_bytes) { (void)mapped, (void)n_bytes; }
+
 /* ---- shared libraries ---- */
 
 void *gm_library_open(const char *name)

@@ -1,8 +1,9 @@
 #include "weights/weights.h"
 
-#define PIECE ((uint64_t)16 << 20) /* between two looks at cancel and progress */
-#define ROOM  (256u << 10)         /* for blocks on their way to being Q8_0 */
-#define UNIT  256                  /* values: whole blocks of every format */
+#define PIECE    ((uint64_t)16 << 20) /* between two looks at cancel and progress */
+#define THREADED ((uint64_t)1 << 20)  /* of less, one thread fetches the pages sooner */
+#define ROOM     (256u << 10)         /* for blocks on their way to being Q8_0 */
+#define UNIT     256                  /* values: whole blocks of every format */
 
 typedef struct load {
     const gm_plan *plan;
@@ -15,6 +16,7 @@ typedef struct load {
     gm_resident *r;
     uint8_t *room;                    /* [ROOM]; NULL: nothing is converted */
     uint32_t lane;                    /* of the last piece sent */
+    bool fetches;                     /* pages of the mapped file come now, not with the first tokens */
     uint64_t done_bytes, total_bytes; /* of all weights, those that stay in the file included */
 } load;
 
@@ -218,6 +220,46 @@ static int convert(load *l, uint32_t i, gm_buffer *b, uint64_t offset)
     return rc;
 }
 
+/* ---- used where the file is mapped ---- */
+
+typedef struct stretch {
+    const char *at;
+    uint64_t n;
+} stretch;
+
+static void fetch_stretch(void *arg, uint32_t phase, uint32_t part, uint32_t n_parts)
+{
+    const stretch *s = arg;
+    uint64_t first = s->n * part / n_parts, last = s->n * (part + 1) / n_parts;
+    (void)phase;
+    if (first < last) gm_map_fetch(s->at + first, last - first);
+}
+
+static int fetch_mapped(load *l, const char *at, uint64_t n_bytes)
+{
+    int rc = GEMMA_OK;
+    for (uint64_t done = 0, n; done < n_bytes && !rc; done += n) {
+        stretch s = { at + done, n = gm_min_u64(PIECE, n_bytes - done) };
+        if (l->fetches && l->pool && n >= THREADED)
+            gm_pool_run(l->pool, fetch_stretch, &s, 1, NULL);
+        else if (l->fetches)
+            fetch_stretch(&s, 0, 0, 1);
+        rc = advance(l, n);
+    }
+    return rc;
+}
+
+/* Where not all of them stay in memory, some would only push out others. */
+static bool fit_in_memory(const load *l)
+{
+    const gm_plan *p = l->plan;
+    uint64_t n_bytes = 0;
+    for (uint32_t s = 0; s < l->r->n_shares; s++)
+        for (uint32_t i = 0; p->shares[s].weights && i < p->model->n_weights; i++)
+            if (p->shares[s].weights[i].block == GM_BLOCK_FILE) n_bytes += p->model->weights[i].n_bytes;
+    return n_bytes < gm_ram_available_bytes();
+}
+
 static int place_weight(load *l, uint32_t i, bool moving, const gm_place *place, gm_span *span)
 {
     const gm_weight *w = &l->plan->model->weights[i];
@@ -226,7 +268,7 @@ static int place_weight(load *l, uint32_t i, bool moving, const gm_place *place,
         const char *mapped = gm_gguf_mapped(l->gguf, w->tensor);
         *span = (gm_span){ .mapped = mapped + place->offset };
         int rc = check_finite(l, w, 0, mapped + place->offset, w->n_bytes);
-        return rc ? rc : advance(l, w->n_bytes);
+        return rc ? rc : fetch_mapped(l, mapped + place->offset, w->n_bytes);
     }
     *span = (gm_span){ .buffer = l->r->buffers[place->block], .offset = place->offset };
     if (!moving) return GEMMA_OK;
@@ -317,6 +359,7 @@ int gm_weights_load(const gm_plan *plan, const gm_gguf *gguf, gm_pool *pool, con
     if (!rc) rc = prepare(&l);
     if (!rc) rc = create_buffers(&l);
     if (!rc) rc = place_kv(&l, !rehearse);
+    l.fetches = !rc && !rehearse && fit_in_memory(&l);
     if (!rc) rc = place_weights(&l, !rehearse);
     l.error = rc ? NULL : error; /* the first sentence stays */
     int settled = settle(&l);

@@ -1,5 +1,5 @@
 /* Files by the OS, by the host, mapped, and bytes in memory; and what Linux says of memory and cores. */
-#define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE
 
 #include "base/os.h"
 #include "support/fault.h"
@@ -8,6 +8,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#include <sys/resource.h>
+#endif
 #include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -113,6 +117,23 @@ static void test_file(void **state)
         gm_source_close(s);
     }
     gm_source_close(NULL);
+}
+
+/* What is read of a mapped file is read from the file: a cut one ends in a sentence, not in a signal. */
+static void test_cut_file(void **state)
+{
+    (void)state;
+    gm_source *s;
+    uint8_t *bytes = calloc(1, 1 << 20), some[64];
+    assert_non_null(bytes);
+    const char *path = write_file("cut", bytes, 1 << 20);
+    free(bytes);
+    assert_int_equal(gm_source_open(&mem, path, true, &s, &error), GEMMA_OK);
+    assert_int_equal(truncate(path, 5000), 0);
+    assert_int_equal(gm_source_read(s, 4000, some, sizeof some, &error), GEMMA_OK);
+    assert_said(gm_source_read(s, 900000, some, sizeof some, &error), GEMMA_E_IO, "has become shorter");
+    gm_map_fetch(gm_source_mapped(s), 1 << 20);
+    gm_source_close(s);
 }
 
 static void test_refused_files(void **state)
@@ -241,6 +262,42 @@ static void test_library(void **state)
 /* ---- Linux: memory and cores from a made-up /proc and /sys ---- */
 
 #ifdef __linux__
+static long minor_faults(void)
+{
+    struct rusage usage;
+    assert_int_equal(getrusage(RUSAGE_SELF, &usage), 0);
+    return usage.ru_minflt;
+}
+
+/* Pages that were fetched need no fault. */
+static void test_map_fetch(void **state)
+{
+    (void)state;
+    enum { N = 16 << 20, PAGE = 4096, POPULATE_READ = 22 };
+    gm_source *s;
+    uint8_t *bytes = calloc(1, N);
+    assert_non_null(bytes);
+    const char *path = write_file("mapped", bytes, N);
+    free(bytes);
+    assert_int_equal(gm_source_open(&mem, path, true, &s, &error), GEMMA_OK);
+    const volatile uint8_t *mapped = gm_source_mapped(s);
+    bool known = madvise((void *)(uintptr_t)mapped, PAGE, POPULATE_READ) == 0; /* Linux 5.14 */
+    long faults[2];
+    for (int fetched = 0; fetched < 2; fetched++) {
+        const volatile uint8_t *half = mapped + (size_t)fetched * N / 2;
+        if (fetched) gm_map_fetch((const char *)gm_source_mapped(s) + N / 2 + 3, N / 2 - 5);
+        faults[fetched] = minor_faults();
+        for (size_t i = 0; i < N / 2; i += PAGE) (void)half[i];
+        faults[fetched] = minor_faults() - faults[fetched];
+    }
+    gm_source_close(s);
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    skip(); /* memory of their own has faults */
+#endif
+    if (!known || faults[0] < 4) skip(); /* whole files may be mapped with one fault */
+    assert_true(faults[1] == 0);
+}
+
 static void test_no_groups(void **state)
 {
     (void)state;
@@ -321,10 +378,11 @@ int main(void)
 {
 #define TEST(test) cmocka_unit_test_setup_teardown(test, fresh_mem, nothing_left)
     const struct CMUnitTest tests[] = {
-        TEST(test_file),      TEST(test_refused_files), TEST(test_shortened), TEST(test_bytes),
-        TEST(test_host_read), TEST(test_out_of_memory), TEST(test_library),
+        TEST(test_file),          TEST(test_cut_file),  TEST(test_refused_files), TEST(test_shortened),
+        TEST(test_bytes),         TEST(test_host_read), TEST(test_out_of_memory), TEST(test_library),
 #ifdef __linux__
-        TEST(test_no_groups), TEST(test_group_v2),      TEST(test_group_v1),  TEST(test_group_damaged),
+        TEST(test_map_fetch),     TEST(test_no_groups), TEST(test_group_v2),      TEST(test_group_v1),
+        TEST(test_group_damaged),
 #endif
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
