@@ -150,6 +150,34 @@ static const op_case table[] = {
 
 uint32_t cases_count(void) { return GM_COUNT(table); }
 
+/* As large as in models, for benches: E2B's matrices, and the 270M's. */
+static const op_case large[] = {
+    { OP(MATMUL, GM_Q4_0, 1), .n_in = 1536, .n_out = { 6144 } },
+    { OP(MATMUL, GM_Q4_K, 1), .n_in = 1536, .n_out = { 6144 } },
+    { OP(MATMUL, GM_Q4_K, 1), .n_in = 1536, .n_out = { 6144 }, .variant = GEGLU },
+    { OP(MATMUL, GM_Q4_K, 4), .n_in = 1536, .n_out = { 6144 } },
+    { OP(MATMUL, GM_Q4_K, 64), .n_in = 1536, .n_out = { 6144 } },
+    { OP(MATMUL, GM_Q6_K, 1), .n_in = 6144, .n_out = { 1536 } },
+    { OP(MATMUL, GM_Q6_K, 64), .n_in = 6144, .n_out = { 1536 } },
+    { OP(MATMUL, GM_Q5_0, 1), .n_in = 640, .n_out = { 2048 }, .variant = GEGLU },
+    { OP(MATMUL, GM_Q5_0, 64), .n_in = 640, .n_out = { 2048 }, .variant = GEGLU },
+    { OP(MATMUL, GM_Q8_0, 1), .n_in = 1536, .n_out = { 6144 } },
+    { OP(MATMUL, GM_Q8_0, 64), .n_in = 1536, .n_out = { 6144 } },
+    { OP(MATMUL, GM_F16, 1), .n_in = 1536, .n_out = { 6144 } },
+    { OP(HEAD, GM_Q8_0, 1), .n_in = 640, .n_out = { 32768, 0 } },
+    { OP(HEAD, GM_Q6_K, 1), .n_in = 1536, .n_out = { 16384, 0 }, .variant = CAP },
+    { OP(EXPERTS, GM_Q4_K, 1), .n_in = 2816, .n_out = { 768, 16, 8 } },
+    { OP(NORM_ADD, GM_F32, 1), .n_in = 1536, .variant = WITH_NEXT },
+    { OP(HEADS, GM_F16, 1), .n_head = 8, .n_kv = 1, .head = 256, .positions = 4096, .variant = V_NORM },
+    { OP(ATTENTION, GM_F16, 1), .n_head = 4, .n_kv = 1, .head = 256, .positions = 4096 },
+    { OP(ATTENTION, GM_F16, 1), .n_head = 8, .n_kv = 1, .head = 512, .positions = 8192 },
+    { OP(ATTENTION, GM_Q8_0, 1), .n_head = 8, .n_kv = 1, .head = 512, .positions = 8192 },
+    { OP(ATTENTION, GM_F16, 1), .n_head = 8, .n_kv = 1, .head = 256, .window = 512, .positions = 4096 },
+    { OP(ATTENTION, GM_F16, 64), .n_head = 4, .n_kv = 1, .head = 256, .positions = 4096 },
+};
+
+uint32_t cases_count_large(void) { return GM_COUNT(large); }
+
 /* ---- builders ---- */
 
 static void make_matmul(const op_case *c, scene *s)
@@ -296,7 +324,7 @@ static void make_moe(const op_case *c, scene *s)
 const char *cases_make(uint32_t i, scene *s)
 {
     static char name[96];
-    const op_case *c = &table[i];
+    const op_case *c = i < GM_COUNT(table) ? &table[i] : &large[i - GM_COUNT(table)];
     scene_init(s, c->kind, c->rows, i + 1);
     s->op.width = c->n_in;
     switch (c->kind) {

@@ -8,6 +8,7 @@
 extern const precision cases_of_shaders;
 
 uint32_t cases_count(void);
+uint32_t cases_count_large(void); /* cases behind those: as large as in models, for benches */
 /* Builds case i; what it is called stays valid until the next. */
 const char *cases_make(uint32_t i, scene *s);
 /* Every case (`only` not NULL: those whose name has it) against the naive results. A case the backend refuses is skipped,

@@ -56,6 +56,10 @@ uint64_t scene_random(scene *s);
 results *scene_results(const scene *s);
 /* Runs rows[0 … n-1] (NULL: all) of the scene as one step. Fails the test on any error. */
 void scene_run(const scene *s, gm_backend *be, const uint32_t *rows, uint32_t n, results *r);
+/* Times the whole scene as one step, over and over for about for_ns, at least five times and at most n_cap; returns how
+ * often. `before` (may be NULL) is called before each run, and is not timed. */
+uint32_t scene_time(const scene *s, gm_backend *be, void (*before)(void), uint64_t for_ns, uint64_t *ns,
+                    uint32_t n_cap);
 /* A line of K or V of a head, unpacked. */
 void scene_line(const scene *s, const uint8_t *pool, uint32_t kv_head, uint32_t position, float *out);
 
