@@ -1,4 +1,5 @@
-/* The conformance table on the CPU: the reference, every level the machine has, any number of threads. */
+/* The conformance table on the CPU: the reference, every level the machine has, any number of threads. With the name of a
+ * level only that, once through the table: for emulators. */
 #include "conform/cases.h"
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/kernels.h"
@@ -45,8 +46,11 @@ static void close_device(device *d)
     gm_pool_destroy(d->pool);
 }
 
+static const char *only; /* NULL: every level */
+
 static bool has_level(const struct level *l)
 {
+    if (only && strcmp(l->name, only) != 0) return false;
     bool has = (l->features & ~gm_cpu_features()) == 0;
     if (!has) print_message("SKIPPED level %s: not on this machine\n", l->name);
     return has;
@@ -139,8 +143,24 @@ static int nothing_left(void **state)
     return 0;
 }
 
-int main(void)
+/* The level named, which must be there: another's name, or another's processor, is no success. */
+static void only_level(void **state)
 {
+    bool known = false;
+    for (size_t i = 0; i < GM_COUNT(levels); i++) {
+        if (strcmp(levels[i].name, only) != 0) continue;
+        known = true;
+        if (!has_level(&levels[i])) skip();
+    }
+    assert_true(known);
+    production_levels(state);
+}
+
+int main(int argc, char **argv)
+{
+    only = argc > 1 ? argv[1] : NULL;
+    const struct CMUnitTest one[] = { cmocka_unit_test(only_level) };
+    if (only) return cmocka_run_group_tests_name("cpu, one level", one, setup, nothing_left);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reference),       cmocka_unit_test(production_levels), cmocka_unit_test(reference_bits),
         cmocka_unit_test(production_bits), cmocka_unit_test(host_threads),
