@@ -88,16 +88,18 @@ static uint32_t marker_kind(const gm_tokenizer *t, uint32_t type, const char *te
 }
 
 /* Keeps the text of token `id` behind those before it. */
-static int keep_text(gm_tokenizer *t, uint32_t id, const char *text, size_t n, uint64_t *n_room, gemma_error *error)
+static int keep_text(gm_tokenizer *t, uint32_t id, const char *text, size_t n, gemma_error *error)
 {
     uint64_t end = (uint64_t)t->at[id] + n;
     if (end > UINT32_MAX) return gm_fail(error, GEMMA_E_FORMAT, "token %u: over 4 GiB of token texts", id);
-    if (end > *n_room || !t->text) {
+    if (end > t->text_room) {
         uint64_t grown = end + end / 2 + (uint64_t)t->n_tokens * 8;
-        char *texts = gm_grow(t->mem, t->text, grown, GEMMA_TAG_VOCAB);
+        char *texts = gm_mem_alloc(t->mem, grown, 16, GEMMA_TAG_VOCAB);
         if (!texts) return fail_tables(error, grown);
+        if (t->text) memcpy(texts, t->text, t->at[id]);
+        gm_mem_free(t->mem, t->text, t->text_room, GEMMA_TAG_VOCAB);
         t->text = texts;
-        *n_room = grown;
+        t->text_room = grown;
     }
     if (t->type[id] == GM_TOKEN_NORMAL)
         n = gm_text_with_spaces(t->text + t->at[id], text, n);
@@ -109,7 +111,6 @@ static int keep_text(gm_tokenizer *t, uint32_t id, const char *text, size_t n, u
 
 static int read_tokens(gm_tokenizer *t, const gm_vocab_input *in, gemma_error *error)
 {
-    uint64_t n_room = 0;
     for (uint32_t id = 0; id < t->n_tokens; id++) {
         const char *text = NULL;
         size_t n = 0;
@@ -117,7 +118,7 @@ static int read_tokens(gm_tokenizer *t, const gm_vocab_input *in, gemma_error *e
         if (n > GM_TOKEN_BYTES_MAX)
             return gm_fail(error, GEMMA_E_FORMAT, "token %u has %zu bytes, at most %d", id, n, GM_TOKEN_BYTES_MAX);
         int rc = read_type(in, id, text, n, &t->type[id], error);
-        if (!rc) rc = keep_text(t, id, text, n, &n_room, error);
+        if (!rc) rc = keep_text(t, id, text, n, error);
         if (rc) return rc;
         uint32_t type = t->type[id];
         t->longest = gm_max_u32(t->longest, (uint32_t)n);
@@ -232,7 +233,7 @@ void gm_tokenizer_destroy(gm_tokenizer *t)
 {
     if (!t) return;
     gm_mem *mem = t->mem;
-    gm_delete(mem, t->text);
+    gm_mem_free(mem, t->text, t->text_room, GEMMA_TAG_VOCAB);
     gm_delete(mem, t->at);
     gm_delete(mem, t->type);
     gm_delete(mem, t->whole);

@@ -75,8 +75,9 @@ struct gm_tokenizer {
     int32_t bos, eos, unknown, padding;
     int32_t ends[5];
 
-    char *text;   /* all token texts in order of id, without gaps */
-    uint32_t *at; /* [n_tokens + 1] where they begin in `text` */
+    char *text;         /* all token texts in order of id, without gaps */
+    uint64_t text_room; /* bytes there are for them; those behind the last are never touched */
+    uint32_t *at;       /* [n_tokens + 1] where they begin in `text` */
     uint8_t *type;
     uint32_t longest;        /* bytes of the longest piece */
     uint32_t longest_normal; /* bytes of the longest normal token */
