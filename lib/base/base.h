@@ -223,9 +223,10 @@ enum {
     GM_CPU_AVX512_VNNI = 1u << 2,
     GM_CPU_AVX_VNNI = 1u << 3,
     GM_CPU_AVX512_BF16 = 1u << 4,
+    GM_CPU_FAST_512 = 1u << 5, /* 512-bit instructions take no longer than 256-bit ones */
     GM_CPU_NEON = 1u << 8,
-    GM_CPU_DOTPROD = 1u << 9,
-    GM_CPU_I8MM = 1u << 10,
+    GM_CPU_DOTPROD = 1u << 9, /* SDOT */
+    GM_CPU_I8MM = 1u << 10,   /* SMMLA */
 };
 uint32_t gm_cpu_features(void);
 void gm_cpu_name(char *buffer, size_t n); /* "AMD EPYC 9354", or the architecture's name */

@@ -8,6 +8,10 @@
 
 #include "base/os.h"
 
+#ifdef __APPLE__
+#include <sys/sysctl.h>
+#endif
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -269,14 +273,24 @@ uint64_t gm_ram_total_bytes(void)
 
 uint64_t gm_ram_available_bytes(void) { return gm_ram_total_bytes(); }
 
+#if defined(__APPLE__) && defined(__aarch64__)
+static bool has(const char *feature)
+{
+    int32_t value = 0;
+    size_t n = sizeof value;
+    return sysctlbyname(feature, &value, &n, NULL, 0) == 0 && value;
+}
+
 uint32_t gm_os_cpu_features(void)
 {
-#ifdef __aarch64__
-    return GM_CPU_NEON;
-#else
-    return 0;
-#endif
+    return GM_CPU_NEON | (has("hw.optional.arm.FEAT_DotProd") ? GM_CPU_DOTPROD : 0u) |
+           (has("hw.optional.arm.FEAT_I8MM") ? GM_CPU_I8MM : 0u);
 }
+#elif defined(__aarch64__)
+uint32_t gm_os_cpu_features(void) { return GM_CPU_NEON; }
+#else
+uint32_t gm_os_cpu_features(void) { return 0; }
+#endif
 #endif
 
 #else

@@ -70,8 +70,10 @@ uint32_t gm_n_cores(void)
 uint32_t gm_os_cpu_features(void)
 {
 #ifdef __aarch64__
-    enum { DOTPROD = 43 }; /* PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE */
-    return GM_CPU_NEON | (IsProcessorFeaturePresent(DOTPROD) ? GM_CPU_DOTPROD : 0u);
+    /* PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE, PF_ARM_V82_I8MM_INSTRUCTIONS_AVAILABLE: not in every header */
+    enum { DOTPROD = 43, I8MM = 66 };
+    return GM_CPU_NEON | (IsProcessorFeaturePresent(DOTPROD) ? GM_CPU_DOTPROD : 0u) |
+           (IsProcessorFeaturePresent(I8MM) ? GM_CPU_I8MM : 0u);
 #else
     return 0;
 #endif

@@ -49,7 +49,7 @@ typedef void (*gm_values)(const void *lines, size_t stride_bytes, size_t n_lines
                           float *const *out, uint32_t n_columns, size_t n);
 
 typedef struct gm_kernels {
-    const char *level;           /* "plain", "avx2" */
+    const char *level;           /* "plain", "avx2", "neon" */
     gm_dot_q8 q8[GM_TYPE_LIMIT]; /* by weight type; NULL: none for it */
     gm_dot_f32 f32[GM_TYPE_LIMIT];
     gm_tile tile[GM_TYPE_LIMIT]; /* as q8, or NULL: none at this level */
