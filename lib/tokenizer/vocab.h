@@ -105,15 +105,19 @@ static inline uint64_t gm_hash_step(uint64_t h, uint64_t word)
     h = (h ^ word) * 0x9fb21c651e98df25u;
     return h ^ h >> 32;
 }
+/* All of a text of up to 8 bytes; another for another text of the same length. */
+enum { GM_WORD_BYTES = 8 };
+static inline uint64_t gm_text_word(const char *text, size_t n)
+{
+    if (n >= 4) return gm_load_u32(text) | (uint64_t)gm_load_u32(text + n - 4) << 32;
+    if (!n) return 0;
+    return (uint64_t)(uint8_t)text[0] | (uint64_t)(uint8_t)text[n / 2] << 8 | (uint64_t)(uint8_t)text[n - 1] << 16;
+}
 static inline uint64_t gm_text_hash(const char *text, size_t n)
 {
-    uint64_t h = n * 0xd6e8feb86659fd93u, word = 0;
-    for (; n > 8; text += 8, n -= 8) h = gm_hash_step(h, gm_load_u64(text));
-    if (n >= 4)
-        word = gm_load_u32(text) | (uint64_t)gm_load_u32(text + n - 4) << 32;
-    else if (n)
-        word = (uint64_t)(uint8_t)text[0] | (uint64_t)(uint8_t)text[n / 2] << 8 | (uint64_t)(uint8_t)text[n - 1] << 16;
-    return gm_hash_step(h, word);
+    uint64_t h = n * 0xd6e8feb86659fd93u;
+    for (; n > GM_WORD_BYTES; text += 8, n -= 8) h = gm_hash_step(h, gm_load_u64(text));
+    return gm_hash_step(h, gm_text_word(text, n));
 }
 static inline const char *gm_token_text(const gm_tokenizer *t, uint32_t id, size_t *n)
 {
@@ -131,7 +135,9 @@ static inline uint32_t gm_text_slot_id(uint32_t slot) { return (slot & (((uint32
 static inline bool gm_text_is(const gm_tokenizer *t, uint32_t id, const char *text, size_t n)
 {
     uint32_t at = t->at[id];
-    return t->at[id + 1] - at == n && !memcmp(t->text + at, text, n);
+    if (t->at[id + 1] - at != n) return false;
+    if (n <= GM_WORD_BYTES) return gm_text_word(t->text + at, n) == gm_text_word(text, n);
+    return !memcmp(t->text + at, text, n);
 }
 /* The lowest id with this text and a type in `types` (bits 1 << GM_TOKEN_…), or -1. */
 static inline int32_t gm_text_find_hashed(const gm_tokenizer *t, const char *text, size_t n, uint64_t hash,
