@@ -43,11 +43,13 @@ GM_INLINE void add_16(const uint8_t *weights, const int8_t *const q[TILE_STEP], 
         by[1][c] = vreinterpretq_s8_u8(last_eights(x[2 * c], x[2 * c + 1]));
     }
     GM_UNROLL
-    for (int i = 0; i < 2; i++) GM_UNROLL
-    for (int r = 0; r < OF_ROWS; r++) {
-        int8x16_t w = vreinterpretq_s8_u8(load_16(weights + (i * OF_ROWS + r) * 16));
-        sum[r][0] = vmmlaq_s32(sum[r][0], w, by[i][0]);
-        sum[r][1] = vmmlaq_s32(sum[r][1], w, by[i][1]);
+    for (int i = 0; i < 2; i++) {
+        GM_UNROLL
+        for (int r = 0; r < OF_ROWS; r++) {
+            int8x16_t w = vreinterpretq_s8_u8(load_16(weights + (i * OF_ROWS + r) * 16));
+            sum[r][0] = vmmlaq_s32(sum[r][0], w, by[i][0]);
+            sum[r][1] = vmmlaq_s32(sum[r][1], w, by[i][1]);
+        }
     }
 }
 
@@ -204,7 +206,10 @@ GM_INLINE void tile_run(bool halves, bool minima, const uint8_t *panel, const gm
     for (int h = 0; h < n_parts; h++) {
         int32x4_t sum[OF_ROWS][OF_COLUMNS];
         GM_UNROLL
-        for (int i = 0; i < OF_ROWS * OF_COLUMNS; i++) sum[i / OF_COLUMNS][i % OF_COLUMNS] = vdupq_n_s32(0);
+        for (int r = 0; r < OF_ROWS; r++) {
+            GM_UNROLL
+            for (int c = 0; c < OF_COLUMNS; c++) sum[r][c] = vdupq_n_s32(0);
+        }
         for (int k = 16 * h; k < (halves ? 16 * h + 16 : 32); k += 16) {
             const int8_t *q[TILE_STEP];
             GM_UNROLL
@@ -219,13 +224,15 @@ GM_INLINE void tile_run(bool halves, bool minima, const uint8_t *panel, const gm
                 lane[r][c] = vfmaq_f32(lane[r][c], vcvtq_f32_s32(sum[r][c]), vmulq_f32(scale, of_columns(d, c)));
         }
     }
-    for (int h = 0; minima && h < n_parts; h++) GM_UNROLL
-    for (int r = 0; r < OF_ROWS; r++) {
-        float32x4_t min = of_rows(factors + (n_parts + h) * FACTOR, r);
+    for (int h = 0; minima && h < n_parts; h++) {
         GM_UNROLL
-        for (int c = 0; c < OF_COLUMNS; c++) {
-            float32x4_t by = halves ? vmulq_f32(min, of_columns(d, c)) : min;
-            lane[r][c] = vfmaq_f32(lane[r][c], of_columns(total[h], c), by);
+        for (int r = 0; r < OF_ROWS; r++) {
+            float32x4_t min = of_rows(factors + (n_parts + h) * FACTOR, r);
+            GM_UNROLL
+            for (int c = 0; c < OF_COLUMNS; c++) {
+                float32x4_t by = halves ? vmulq_f32(min, of_columns(d, c)) : min;
+                lane[r][c] = vfmaq_f32(lane[r][c], of_columns(total[h], c), by);
+            }
         }
     }
 }
