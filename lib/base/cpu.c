@@ -28,6 +28,14 @@ static uint32_t saved_state(void)
     return low;
 }
 
+/* Zen 4 carries 512-bit instructions out as two halves; Intel's processors and later ones of AMD do not. */
+static bool is_fast_with_512(void)
+{
+    enum { INTEL = 0x756e6547, AMD = 0x68747541, ZEN_5 = 0x1a }; /* the first letters of the maker's name; a family */
+    uint32_t maker = cpuid(0, 0).b, one = cpuid(1, 0).a;
+    return maker == INTEL || (maker == AMD && (one >> 8 & 15) + (one >> 20 & 255) >= ZEN_5);
+}
+
 uint32_t gm_cpu_features(void)
 {
     enum { YMM = 0x06, ZMM = 0xe6 };
@@ -40,7 +48,7 @@ uint32_t gm_cpu_features(void)
     bool f_dq_bw_vl = has(seven.b, 16) && has(seven.b, 17) && has(seven.b, 30) && has(seven.b, 31);
     if ((saved & ZMM) != ZMM || !f_dq_bw_vl) return found;
     return found | GM_CPU_AVX512 | (has(seven.c, 11) ? GM_CPU_AVX512_VNNI : 0u) |
-           (has(more.a, 5) ? GM_CPU_AVX512_BF16 : 0u);
+           (has(more.a, 5) ? GM_CPU_AVX512_BF16 : 0u) | (is_fast_with_512() ? GM_CPU_FAST_512 : 0u);
 }
 
 void gm_cpu_name(char *buffer, size_t n)

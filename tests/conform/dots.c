@@ -17,16 +17,17 @@ enum { LONGEST = 4096, COLUMNS = GM_DOT_COLUMNS };
 
 typedef struct level {
     const char *name;
-    uint32_t needs;
+    uint32_t needs, also; /* features; `also` are those that say what is fast */
 } level;
 static const level levels[] = {
-    { "plain", 0 },
-    { "avx2", GM_CPU_AVX2 },
-    { "avx2-vnni", GM_CPU_AVX2 | GM_CPU_AVX_VNNI },
-    { "avx512-vnni", GM_CPU_AVX2 | GM_CPU_AVX512 | GM_CPU_AVX512_VNNI },
-    { "neon", GM_CPU_NEON },
-    { "neon-dotprod", GM_CPU_NEON | GM_CPU_DOTPROD },
-    { "neon-i8mm", GM_CPU_NEON | GM_CPU_DOTPROD | GM_CPU_I8MM },
+    { "plain", 0, 0 },
+    { "avx2", GM_CPU_AVX2, 0 },
+    { "avx2-vnni", GM_CPU_AVX2 | GM_CPU_AVX_VNNI, 0 },
+    { "avx512-vnni", GM_CPU_AVX2 | GM_CPU_AVX512 | GM_CPU_AVX512_VNNI, 0 },
+    { "avx512-vnni", GM_CPU_AVX2 | GM_CPU_AVX512 | GM_CPU_AVX512_VNNI, GM_CPU_FAST_512 },
+    { "neon", GM_CPU_NEON, 0 },
+    { "neon-dotprod", GM_CPU_NEON | GM_CPU_DOTPROD, 0 },
+    { "neon-i8mm", GM_CPU_NEON | GM_CPU_DOTPROD | GM_CPU_I8MM, 0 },
 };
 
 static uint32_t seed;
@@ -46,7 +47,7 @@ static gm_kernels pick(void **state)
         skip();
     }
     gm_kernels k;
-    gm_kernels_pick(&k, l->needs);
+    gm_kernels_pick(&k, l->needs | l->also);
     assert_string_equal(k.level, l->name);
     return k;
 }
@@ -585,7 +586,7 @@ int main(void)
     for (size_t i = 0; i < GM_COUNT(tests); i++) {
         const level *l = &levels[i / GM_COUNT(checks)];
         size_t c = i % GM_COUNT(checks);
-        snprintf(names[i], sizeof names[i], "%s: %s", l->name, checks[c].name);
+        snprintf(names[i], sizeof names[i], "%s%s: %s", l->name, l->also ? ", fast" : "", checks[c].name);
         tests[i].name = names[i];
         tests[i].test_func = checks[c].run;
         tests[i].initial_state = (void *)(uintptr_t)l;

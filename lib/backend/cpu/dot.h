@@ -8,7 +8,7 @@
 void gm_kernels_plain(gm_kernels *k);
 void gm_kernels_avx2(gm_kernels *k);
 void gm_kernels_avx_vnni(gm_kernels *k);
-void gm_kernels_avx512(gm_kernels *k);
+void gm_kernels_avx512(gm_kernels *k, bool is_fast); /* GM_CPU_FAST_512 */
 void gm_kernels_neon(gm_kernels *k);
 void gm_kernels_dotprod(gm_kernels *k);
 void gm_kernels_i8mm(gm_kernels *k);

@@ -9,7 +9,7 @@ void gm_kernels_pick(gm_kernels *k, uint32_t features)
     gm_kernels_avx2(k);
     if (features & GM_CPU_AVX_VNNI) gm_kernels_avx_vnni(k);
     /* Without VNNI, 512 bits bring nothing over AVX2 here. */
-    if ((features & GM_CPU_AVX512) && (features & GM_CPU_AVX512_VNNI)) gm_kernels_avx512(k);
+    if ((features & GM_CPU_AVX512) && (features & GM_CPU_AVX512_VNNI)) gm_kernels_avx512(k, features & GM_CPU_FAST_512);
 #elif defined(GM_ARM_LEVELS)
     if (!(features & GM_CPU_NEON)) return;
     gm_kernels_neon(k);

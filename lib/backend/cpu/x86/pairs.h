@@ -121,8 +121,8 @@ GM_INLINE __m256 add_halves(__m256 sum, const four_pairs *w, const gm_activation
 }
 
 #define ROW(name, n_bytes, add)                                                                                        \
-    GM_INLINE void row_##name(const uint8_t *row, const gm_activations *const *in, uint32_t n_columns, size_t n,       \
-                              float *out, size_t stride)                                                               \
+    GM_INLINE void row_pairs_##name(const uint8_t *row, const gm_activations *const *in, uint32_t n_columns, size_t n, \
+                                    float *out, size_t stride)                                                         \
     {                                                                                                                  \
         __m256 sum[GM_DOT_COLUMNS];                                                                                    \
         four_pairs w;                                                                                                  \
@@ -137,6 +137,17 @@ ROW(q4_k, sizeof(gm_block_q4_k), add_with_minima)
 ROW(q5_k, sizeof(gm_block_q5_k), add_with_minima)
 ROW(q6_k, sizeof(gm_block_q6_k), add_halves)
 #undef ROW
-EACH_FORMAT_OF_PAIRS(KERNEL)
+KERNEL(pairs_q4_k, Q4_K, , , )
+KERNEL(pairs_q5_k, Q5_K, , , )
+KERNEL(pairs_q6_k, Q6_K, , , )
+
+/* Where 512-bit instructions take twice as long, only Q6_K gains from them. */
+static void fill_pairs(gm_kernels *k, bool is_fast)
+{
+    k->q8[GM_Q6_K] = dot_pairs_q6_k;
+    if (!is_fast) return;
+    k->q8[GM_Q4_K] = dot_pairs_q4_k;
+    k->q8[GM_Q5_K] = dot_pairs_q5_k;
+}
 
 #endif
