@@ -231,8 +231,7 @@ typedef struct gemma_probe {
     double attention_gflops;        /* attention of one row, four query heads on one of F16 KV */
     double attention_us;            /* an attention op beyond that */
     double q5_gb_s;                 /* Q5_0 */
-    double dispatch_us; /* CPU: a call of host.parallel_for, or of the library's own threads, beyond the work of one
- task; part of op_us, product_us and attention_us already. 0: a GPU */
+    double dispatch_us;             /* CPU: a call of parallel_for beyond its work; in op_us … attention_us already */
 } gemma_probe;
 
 /* Measures for about 300 ms with up to 256 MiB of the device's memory (freed before returning), less where it has less.
