@@ -60,8 +60,8 @@ static void scores_match(void **state)
                 by[c] = q[c];
                 for (size_t i = 0; i < 2; i++) to[i][c] = out[i][c], out[i][c][N_LINES] = 12345;
             }
-            k.scores_f32(lines, STRIDE * sizeof *lines, N_LINES, by, to[0], n_columns, n);
-            k.scores_f16(halves, STRIDE * sizeof *halves, N_LINES, by, to[1], n_columns, n);
+            k.scores_f32(lines, lines, STRIDE * sizeof *lines, N_LINES, by, to[0], n_columns, n);
+            k.scores_f16(halves, NULL, STRIDE * sizeof *halves, N_LINES, by, to[1], n_columns, n);
             for (size_t c = 0; c < n_columns; c++)
                 for (size_t l = 0; l < N_LINES; l++) {
                     float want[2];
@@ -95,8 +95,8 @@ static void values_match(void **state)
         memcpy(out[0], first, sizeof first);
         memcpy(out[1], first, sizeof first);
         for (size_t c = 0; c < COLUMNS; c++) by[c] = weights[c], to[0][c] = out[0][c], to[1][c] = out[1][c];
-        k.values_f32(lines, STRIDE * sizeof *lines, N_LINES, by, to[0], COLUMNS, n);
-        k.values_f16(halves, STRIDE * sizeof *halves, N_LINES, by, to[1], COLUMNS, n);
+        k.values_f32(lines, NULL, STRIDE * sizeof *lines, N_LINES, by, to[0], COLUMNS, n);
+        k.values_f16(halves, halves, STRIDE * sizeof *halves, N_LINES, by, to[1], COLUMNS, n);
         assert_memory_equal(out[0], out[1], sizeof out[0]);
         for (size_t c = 0; c < COLUMNS; c++) {
             assert_true(out[0][c][n] == first[c][n]);
@@ -109,7 +109,7 @@ static void values_match(void **state)
             memcpy(one, first[c], sizeof one);
             for (size_t l = 0; l < N_LINES; l++) {
                 const float *weight = &weights[c][l];
-                k.values_f16(halves + l * STRIDE, 0, 1, &weight, &(float *){ one }, 1, n);
+                k.values_f16(halves + l * STRIDE, NULL, 0, 1, &weight, &(float *){ one }, 1, n);
             }
             assert_memory_equal(one, out[0][c], sizeof one);
         }

@@ -40,13 +40,14 @@ typedef void (*gm_dot_f32)(const void *rows, size_t row_bytes, uint32_t n_rows, 
                            uint32_t n_columns, size_t n, float *out, size_t stride);
 
 /* Lines of keys, stride_bytes apart, against n_columns (1 … GM_DOT_COLUMNS) queries of n values: out[c][l] = line l · q[c],
- * with the bits of a gm_dot_f32. */
-typedef void (*gm_scores)(const void *lines, size_t stride_bytes, size_t n_lines, const float *const *q,
-                          float *const *out, uint32_t n_columns, size_t n);
+ * with the bits of a gm_dot_f32. `next` is where as many bytes will be read from after these, which come into the cache
+ * meanwhile: a page is too short for the processor to see the next one coming. NULL: nowhere. */
+typedef void (*gm_scores)(const void *lines, const void *next, size_t stride_bytes, size_t n_lines,
+                          const float *const *q, float *const *out, uint32_t n_columns, size_t n);
 /* Lines of values, stride_bytes apart, for n_columns (1 … GM_DOT_COLUMNS) queries: out[c][i] += weights[c][l] × line l [i],
  * one line after another. */
-typedef void (*gm_values)(const void *lines, size_t stride_bytes, size_t n_lines, const float *const *weights,
-                          float *const *out, uint32_t n_columns, size_t n);
+typedef void (*gm_values)(const void *lines, const void *next, size_t stride_bytes, size_t n_lines,
+                          const float *const *weights, float *const *out, uint32_t n_columns, size_t n);
 
 typedef struct gm_kernels {
     const char *level;           /* "plain", "avx2", "neon" */

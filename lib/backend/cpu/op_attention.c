@@ -122,28 +122,37 @@ static void unpack_lines(const gm_cpu_kv *kv, const uint8_t *line, uint32_t n, f
         kv->format->unpack(line + i * kv->line_bytes, out + (uint64_t)i * kv->head, kv->head / kv->format->block);
 }
 
-/* Of n lines that follow each other: scores[g][at + i] = line i · q[g]. */
-static void add_scores(const gm_cpu_task *t, const float *const *q, uint32_t n_q, const uint8_t *line, uint32_t at,
-                       uint32_t n, lines *l)
+/* Lines of a chunk that follow each other in a page: keys or values of positions `at` … of the chunk. */
+typedef struct stretch {
+    const uint8_t *line, *next; /* next: of the stretch that comes behind, or NULL */
+    uint32_t at, n;
+} stretch;
+
+/* scores[g][at + i] = line i · q[g]. */
+static void add_scores(const gm_cpu_task *t, const float *const *q, uint32_t n_q, const stretch *s, lines *l)
 {
+    const uint8_t *line = s->line;
+    uint32_t at = s->at, n = s->n;
     const gm_cpu_kv *kv = t->o->kv;
     float *out[GROUP] = { NULL };
     for (uint32_t g = 0; g < n_q; g++) out[g] = l->scores + g * GM_CPU_CHUNK + at;
     if (kv->format->type == GM_F16)
-        t->k->scores_f16(line, kv->line_bytes, n, q, out, n_q, kv->head);
+        t->k->scores_f16(line, s->next, kv->line_bytes, n, q, out, n_q, kv->head);
     else if (kv->format->type == GM_F32)
-        t->k->scores_f32(line, kv->line_bytes, n, q, out, n_q, kv->head);
+        t->k->scores_f32(line, s->next, kv->line_bytes, n, q, out, n_q, kv->head);
     else
         for (uint32_t i = 0; i < n; i += UNPACKED) {
             uint32_t some = gm_min_u32(UNPACKED, n - i);
             unpack_lines(kv, line + i * kv->line_bytes, some, l->unpacked);
-            t->k->scores_f32(l->unpacked, kv->head * sizeof(float), some, q, out, n_q, kv->head);
+            t->k->scores_f32(l->unpacked, NULL, kv->head * sizeof(float), some, q, out, n_q, kv->head);
             for (uint32_t g = 0; g < n_q; g++) out[g] += some;
         }
 }
 
-static void add_values(const gm_cpu_task *t, uint32_t n_q, const uint8_t *line, uint32_t at, uint32_t n, lines *l)
+static void add_values(const gm_cpu_task *t, uint32_t n_q, const stretch *s, lines *l)
 {
+    const uint8_t *line = s->line;
+    uint32_t at = s->at, n = s->n;
     const gm_cpu_kv *kv = t->o->kv;
     float *acc[GROUP] = { NULL };
     const float *weights[GROUP] = { NULL };
@@ -152,26 +161,41 @@ static void add_values(const gm_cpu_task *t, uint32_t n_q, const uint8_t *line, 
         weights[g] = l->scores + g * GM_CPU_CHUNK + at;
     }
     if (kv->format->type == GM_F16)
-        t->k->values_f16(line, kv->line_bytes, n, weights, acc, n_q, kv->head);
+        t->k->values_f16(line, s->next, kv->line_bytes, n, weights, acc, n_q, kv->head);
     else if (kv->format->type == GM_F32)
-        t->k->values_f32(line, kv->line_bytes, n, weights, acc, n_q, kv->head);
+        t->k->values_f32(line, s->next, kv->line_bytes, n, weights, acc, n_q, kv->head);
     else
         for (uint32_t i = 0; i < n; i += UNPACKED) {
             uint32_t some = gm_min_u32(UNPACKED, n - i);
             unpack_lines(kv, line + i * kv->line_bytes, some, l->unpacked);
-            t->k->values_f32(l->unpacked, kv->head * sizeof(float), some, weights, acc, n_q, kv->head);
+            t->k->values_f32(l->unpacked, NULL, kv->head * sizeof(float), some, weights, acc, n_q, kv->head);
             for (uint32_t g = 0; g < n_q; g++) weights[g] += some;
         }
 }
 
-/* Positions lo … hi of one chunk, into l->chunk. */
-static void one_chunk(const gm_cpu_task *t, const float *const *q, uint32_t n_q, uint32_t row, uint32_t kv_head,
-                      uint32_t lo, uint32_t hi, lines *l)
+typedef struct chunk {
+    uint32_t row, kv_head, lo, hi; /* positions lo … hi */
+} chunk;
+
+/* The stretch from position p on. */
+static stretch stretch_of(const gm_cpu_task *t, const uint8_t *pages, const chunk *c, uint32_t p)
 {
-    uint32_t n = hi - lo + 1, step;
-    for (uint32_t p = lo; p <= hi; p += step) {
-        step = gm_min_u32(GM_PAGE - p % GM_PAGE, hi - p + 1);
-        add_scores(t, q, n_q, t->o->kv->k + gm_cpu_kv_line(t, row, kv_head, p), p - lo, step, l);
+    stretch s = { .line = pages + gm_cpu_kv_line(t, c->row, c->kv_head, p), .at = p - c->lo };
+    s.n = gm_min_u32(GM_PAGE - p % GM_PAGE, c->hi - p + 1);
+    if (p + s.n <= c->hi) s.next = pages + gm_cpu_kv_line(t, c->row, c->kv_head, p + s.n);
+    return s;
+}
+
+/* Into l->chunk. Behind the last keys come the first values. */
+static void one_chunk(const gm_cpu_task *t, const float *const *q, uint32_t n_q, const chunk *c, lines *l)
+{
+    const gm_cpu_kv *kv = t->o->kv;
+    uint32_t n = c->hi - c->lo + 1;
+    stretch s;
+    for (uint32_t at = 0; at < n; at += s.n) {
+        s = stretch_of(t, kv->k, c, c->lo + at);
+        if (!s.next) s.next = kv->v + gm_cpu_kv_line(t, c->row, c->kv_head, c->lo);
+        add_scores(t, q, n_q, &s, l);
     }
     for (uint32_t g = 0; g < n_q; g++) {
         float *scores = l->scores + g * GM_CPU_CHUNK;
@@ -181,9 +205,9 @@ static void one_chunk(const gm_cpu_task *t, const float *const *q, uint32_t n_q,
         l->chunk[g].sum = t->k->softmax_exp(scores, l->chunk[g].max, n);
         memset(l->chunk[g].acc, 0, t->o->op.head * sizeof(float));
     }
-    for (uint32_t p = lo; p <= hi; p += step) {
-        step = gm_min_u32(GM_PAGE - p % GM_PAGE, hi - p + 1);
-        add_values(t, n_q, t->o->kv->v + gm_cpu_kv_line(t, row, kv_head, p), p - lo, step, l);
+    for (uint32_t at = 0; at < n; at += s.n) {
+        s = stretch_of(t, kv->v, c, c->lo + at);
+        add_values(t, n_q, &s, l);
     }
 }
 
@@ -192,7 +216,7 @@ static void one_segment(const gm_cpu_task *t, uint32_t i, group heads, const vie
 {
     const gm_op *op = &t->o->op;
     const float *q[GROUP] = { NULL };
-    uint32_t row = gm_cpu_step_row(t, op->rows, i), kv_head = heads.h / (op->n_head / op->n_kv);
+    chunk at = { .row = gm_cpu_step_row(t, op->rows, i), .kv_head = heads.h / (op->n_head / op->n_kv) };
     uint32_t first = v->chunk + (uint32_t)((uint64_t)s * v->n_chunks / v->n_segments);
     uint32_t last = v->chunk + (uint32_t)((uint64_t)(s + 1) * v->n_chunks / v->n_segments);
     for (uint32_t g = 0; g < heads.n; g++) {
@@ -200,9 +224,9 @@ static void one_segment(const gm_cpu_task *t, uint32_t i, group heads, const vie
         out[g].sum = 0;
     }
     for (uint32_t c = first; c < last && !gm_cpu_stopped(t->x); c++) {
-        uint32_t lo = gm_max_u32(v->first, c * GM_CPU_CHUNK);
-        uint32_t hi = gm_min_u32(v->last, c * GM_CPU_CHUNK + GM_CPU_CHUNK - 1);
-        one_chunk(t, q, heads.n, row, kv_head, lo, hi, l);
+        at.lo = gm_max_u32(v->first, c * GM_CPU_CHUNK);
+        at.hi = gm_min_u32(v->last, c * GM_CPU_CHUNK + GM_CPU_CHUNK - 1);
+        one_chunk(t, q, heads.n, &at, l);
         for (uint32_t g = 0; g < heads.n; g++) merge(&out[g], &l->chunk[g], op->head);
     }
 }

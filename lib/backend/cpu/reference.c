@@ -33,27 +33,30 @@ static float dot_f16(const uint16_t *a, const float *b, size_t n)
     return sum_lanes(sums);
 }
 
-static void scores_f32(const void *lines, size_t stride_bytes, size_t n_lines, const float *const *q, float *const *out,
-                       uint32_t n_columns, size_t n)
+static void scores_f32(const void *lines, const void *next, size_t stride_bytes, size_t n_lines, const float *const *q,
+                       float *const *out, uint32_t n_columns, size_t n)
 {
+    (void)next;
     for (size_t l = 0; l < n_lines; l++) {
         const float *line = (const void *)((const uint8_t *)lines + l * stride_bytes);
         for (uint32_t c = 0; c < n_columns; c++) out[c][l] = dot_f32(line, q[c], n);
     }
 }
 
-static void scores_f16(const void *lines, size_t stride_bytes, size_t n_lines, const float *const *q, float *const *out,
-                       uint32_t n_columns, size_t n)
+static void scores_f16(const void *lines, const void *next, size_t stride_bytes, size_t n_lines, const float *const *q,
+                       float *const *out, uint32_t n_columns, size_t n)
 {
+    (void)next;
     for (size_t l = 0; l < n_lines; l++) {
         const uint16_t *line = (const void *)((const uint8_t *)lines + l * stride_bytes);
         for (uint32_t c = 0; c < n_columns; c++) out[c][l] = dot_f16(line, q[c], n);
     }
 }
 
-static void values_f32(const void *lines, size_t stride_bytes, size_t n_lines, const float *const *weights,
-                       float *const *out, uint32_t n_columns, size_t n)
+static void values_f32(const void *lines, const void *next, size_t stride_bytes, size_t n_lines,
+                       const float *const *weights, float *const *out, uint32_t n_columns, size_t n)
 {
+    (void)next;
     for (size_t l = 0; l < n_lines; l++) {
         const float *line = (const void *)((const uint8_t *)lines + l * stride_bytes);
         for (uint32_t c = 0; c < n_columns; c++)
@@ -61,9 +64,10 @@ static void values_f32(const void *lines, size_t stride_bytes, size_t n_lines, c
     }
 }
 
-static void values_f16(const void *lines, size_t stride_bytes, size_t n_lines, const float *const *weights,
-                       float *const *out, uint32_t n_columns, size_t n)
+static void values_f16(const void *lines, const void *next, size_t stride_bytes, size_t n_lines,
+                       const float *const *weights, float *const *out, uint32_t n_columns, size_t n)
 {
+    (void)next;
     for (size_t l = 0; l < n_lines; l++) {
         const uint16_t *line = (const void *)((const uint8_t *)lines + l * stride_bytes);
         for (uint32_t c = 0; c < n_columns; c++)
