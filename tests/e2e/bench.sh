@@ -1,22 +1,7 @@
 #!/bin/sh
 # bench.sh BIN: what gemma-bench prints and refuses, on a tiny model; no time is asserted. Skips (77) without python3.
-set -eu
-bin=$1
-here=$(cd "$(dirname "$0")/.." && pwd)
-model=$here/data/tiny/tiny-gemma4-e2b.Q4_K_M.gguf
-command -v python3 > /dev/null || { echo "skipped: no python3"; exit 77; }
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-export LC_ALL=C
+. "$(dirname "$0")/programs.sh"
 
-fail()
-{
-    echo "$*"
-    echo "--- stdout"; cat out
-    echo "--- stderr"; cat err
-    exit 1
-}
 # expect CODE WORDS ARGUMENT...: exit code, and words of stderr.
 expect()
 {
