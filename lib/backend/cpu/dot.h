@@ -43,6 +43,17 @@ static inline uint64_t even_bytes(uint64_t v)
 #define GM_NOT_INLINE      static
 #endif
 
+/* Bytes that are read soon, into the second-level cache. Few at a time: more than it can wait for stop a processor. */
+GM_INLINE void gm_fetch_soon(const void *bytes, size_t n_bytes)
+{
+    for (size_t i = 0; i < n_bytes; i += 64) GM_PREFETCH_FAR((const uint8_t *)bytes + i);
+}
+
+/* Rows of weights lie one behind the other and are read once: what comes so far behind a block is asked for when the block
+ * is worked on. Nearer, a core has too few lines under way for its share of the memory's rate; past the end of a matrix
+ * nothing is read, only asked for. */
+#define GM_ROWS_AHEAD ((size_t)12 << 10)
+
 /* Of a loop over the eight runs of a block: its number then is a constant. */
 #if defined(__clang__)
 #define GM_UNROLL _Pragma("clang loop unroll(full)")

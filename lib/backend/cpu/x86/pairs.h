@@ -128,6 +128,7 @@ GM_INLINE __m256 add_halves(__m256 sum, const four_pairs *w, const gm_activation
         four_pairs w;                                                                                                  \
         for (uint32_t c = 0; c < n_columns; c++) sum[c] = zeros();                                                     \
         for (size_t b = 0; b < n / 256; b++, row += (n_bytes)) {                                                       \
+            gm_fetch_soon(row + GM_ROWS_AHEAD, n_bytes);                                                               \
             pairs_##name(row, &w);                                                                                     \
             for (uint32_t c = 0; c < n_columns; c++) sum[c] = add(sum[c], &w, in[c] + b);                              \
         }                                                                                                              \
