@@ -8,13 +8,27 @@ bool gm_cpu_stopped(gm_exec *x)
     return atomic_load_explicit(&x->cancelled, memory_order_relaxed);
 }
 
+/* Where a part's stretch of the items begins. A single item is the first part's. */
+static uint32_t share_start(uint32_t n_items, uint32_t part, uint32_t n_parts)
+{
+    return (uint32_t)gm_div_up((uint64_t)n_items * part, n_parts);
+}
+
 bool gm_cpu_take(const gm_cpu_task *t, uint32_t n_items, uint32_t grain, uint32_t *first, uint32_t *last)
 {
     if (gm_cpu_stopped(t->x)) return false;
-    *first = atomic_fetch_add_explicit(t->next, grain, memory_order_relaxed);
-    if (*first >= n_items) return false;
-    *last = gm_min_u32(n_items, *first + grain);
-    return true;
+    for (uint32_t i = 0; i < t->n_parts; i++) {
+        uint32_t of = (t->part + i) % t->n_parts;
+        uint32_t start = share_start(n_items, of, t->n_parts), end = share_start(n_items, of + 1, t->n_parts);
+        atomic_uint *taken = &t->taken[of].n;
+        if (atomic_load_explicit(taken, memory_order_relaxed) >= end - start) continue;
+        uint32_t n = atomic_fetch_add_explicit(taken, grain, memory_order_relaxed);
+        if (n >= end - start) continue;
+        *first = start + n;
+        *last = gm_min_u32(end, *first + grain);
+        return true;
+    }
+    return false;
 }
 
 static uint32_t rows_of(const gm_exec *x, const gm_op *op)
@@ -28,12 +42,20 @@ static void run_phase(void *arg, uint32_t phase, uint32_t part, uint32_t n_parts
     gm_exec *x = arg;
     gm_cpu_phase *p = &x->phases[phase];
     gm_cpu_op *o = &x->ops[p->op];
-    gm_cpu_task t = {
-        .o = o, .x = x, .k = &x->cpu->kernels, .block = x->block, .n_rows = rows_of(x, &o->op), .next = &p->next
-    };
+    gm_cpu_taken *next = x->taken + (phase + 1) % 2 * n_parts;
+    atomic_store_explicit(&next[part].n, 0, memory_order_relaxed);
+    gm_cpu_task t = { .o = o,
+                      .x = x,
+                      .k = &x->cpu->kernels,
+                      .block = x->block,
+                      .n_rows = rows_of(x, &o->op),
+                      .phase = p->phase,
+                      .part = part,
+                      .n_parts = n_parts,
+                      .taken = x->taken + phase % 2 * n_parts };
     /* The thread may be a host's, with modes of its own. */
     uint64_t modes = gm_float_env_set_default();
-    o->run(&t, p->phase, part, n_parts);
+    o->run(&t);
     gm_float_env_restore(modes);
 }
 
@@ -65,7 +87,6 @@ static void list_phases(gm_exec *x)
             gm_cpu_phase *p = &x->phases[x->n_phases++];
             p->op = i;
             p->phase = phase;
-            atomic_init(&p->next, 0);
         }
     }
 }
@@ -80,6 +101,7 @@ int gm_cpu_submit(gm_exec *x, const gemma_cancel *cancel, gemma_error *error)
     atomic_store(&x->cancelled, false);
     if (x->block->n_copies) gm_pool_run(x->cpu->pool, copy_pages, x, 1, NULL);
     list_phases(x);
+    for (uint32_t i = 0; i < x->cpu->n_parts; i++) atomic_store_explicit(&x->taken[i].n, 0, memory_order_relaxed);
     bool whole = gm_pool_run(x->cpu->pool, run_phase, x, x->n_phases, stop);
     x->result = whole && !atomic_load(&x->cancelled) ? GEMMA_OK : GEMMA_E_CANCELLED;
     x->cancel = NULL;

@@ -1,7 +1,8 @@
 /* How the CPU carries a program out: ops with their operands resolved, phases, items.
  *
- * A step is one run of the pool: each op is one or more phases, and a phase is a number of items that the parts take a
- * few at a time from a common counter. What an item computes never depends on which part takes it, on how many parts
+ * A step is one run of the pool: each op is one or more phases, and a phase is a number of items. Each part has a stretch of
+ * them that it takes a few at a time in ascending order, so that it reads its weights as one stream; then it helps the
+ * others with theirs. What an item computes never depends on which part takes it, on how many parts
  * there are, or on which other rows the step has: that is what makes results the same, bit by bit, for any number of
  * threads and any cut of a prompt. */
 #ifndef GM_CPU_EXEC_H
@@ -9,6 +10,8 @@
 
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/kernels.h"
+
+#include <stdalign.h>
 
 #define GM_CPU_HEAD_MAX 512  /* values of an attention head */
 #define GM_CPU_UNIT     16   /* matrix rows of an item: 64 bytes of a row of the output */
@@ -64,7 +67,7 @@ typedef struct gm_cpu_work {
 } gm_cpu_work;
 
 typedef struct gm_cpu_task gm_cpu_task;
-typedef void (*gm_cpu_fn)(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
+typedef void (*gm_cpu_fn)(const gm_cpu_task *t);
 
 typedef struct gm_cpu_op {
     gm_op op;
@@ -79,14 +82,19 @@ typedef struct gm_cpu_op {
 
 typedef struct gm_cpu_phase {
     uint32_t op, phase;
-    atomic_uint next; /* item */
 } gm_cpu_phase;
+
+/* How many of a part's items have been taken in a phase. */
+typedef struct gm_cpu_taken {
+    alignas(64) atomic_uint n;
+} gm_cpu_taken;
 
 struct gm_exec {
     gm_cpu *cpu;
     gm_cpu_op *ops;
     gm_cpu_kv *kv;
     gm_cpu_phase *phases;
+    gm_cpu_taken *taken; /* [2][n_parts]: of the phase under way and, all 0, of the next */
     double *frequencies;
     uint32_t n_ops, n_kv, n_phases;
     uint32_t max_rows; /* of the program */
@@ -107,7 +115,9 @@ struct gm_cpu_task {
     const gm_kernels *k;
     const gm_step_block *block;
     uint32_t n_rows; /* of the op's domain */
-    atomic_uint *next;
+    uint32_t phase;  /* of the op */
+    uint32_t part, n_parts;
+    gm_cpu_taken *taken; /* [n_parts] */
 };
 
 /* ---- exec.c ---- */
@@ -115,16 +125,17 @@ bool gm_cpu_stopped(gm_exec *x);
 /* The next items [*first, *last) of n_items, at most `grain` of them; false: none is left, or the step was cancelled. */
 bool gm_cpu_take(const gm_cpu_task *t, uint32_t n_items, uint32_t grain, uint32_t *first, uint32_t *last);
 /* A grain that leaves every part about eight turns. */
-static inline uint32_t gm_cpu_grain(uint32_t n_items, uint32_t n_parts)
+static inline uint32_t gm_cpu_grain(const gm_cpu_task *t, uint32_t n_items)
 {
-    return gm_max_u32(1, n_items / (n_parts * 8));
+    return gm_max_u32(1, n_items / (t->n_parts * 8));
 }
 static inline void *gm_cpu_shared(const gm_cpu_task *t) { return t->x->workspace + t->o->work.shared; }
 static inline void *gm_cpu_extra(const gm_cpu_task *t) { return t->x->workspace + t->o->work.extra; }
-static inline void *gm_cpu_own(const gm_cpu_task *t, uint32_t part)
+static inline void *gm_cpu_own_of(const gm_cpu_task *t, uint32_t part)
 {
     return t->x->workspace + t->o->work.part + part * t->o->work.part_bytes;
 }
+static inline void *gm_cpu_own(const gm_cpu_task *t) { return gm_cpu_own_of(t, t->part); }
 static inline float *gm_cpu_row(const gm_cpu_slot *s, uint32_t i) { return s->data + (uint64_t)i * s->width; }
 /* The step's row behind row i of a domain. */
 static inline uint32_t gm_cpu_step_row(const gm_cpu_task *t, uint32_t rows, uint32_t i)
@@ -183,20 +194,20 @@ gm_cpu_columns gm_cpu_columns_of(const gm_cpu_task *t, const gm_cpu_matrix *m, c
 const float *gm_cpu_input(const gm_cpu_task *t, uint32_t i);
 
 /* ---- ops ---- */
-void gm_cpu_table_rows(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts); /* EMBED, PLE_ROWS */
-void gm_cpu_rope(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
-void gm_cpu_norm(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
-void gm_cpu_norm_add(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
-void gm_cpu_rows(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
-void gm_cpu_send(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
-void gm_cpu_receive(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
-void gm_cpu_matmul(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
-void gm_cpu_heads(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
-void gm_cpu_attention(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
-void gm_cpu_head(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
-void gm_cpu_ple_mix(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
-void gm_cpu_router(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
-void gm_cpu_experts(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts);
+void gm_cpu_table_rows(const gm_cpu_task *t); /* EMBED, PLE_ROWS */
+void gm_cpu_rope(const gm_cpu_task *t);
+void gm_cpu_norm(const gm_cpu_task *t);
+void gm_cpu_norm_add(const gm_cpu_task *t);
+void gm_cpu_rows(const gm_cpu_task *t);
+void gm_cpu_send(const gm_cpu_task *t);
+void gm_cpu_receive(const gm_cpu_task *t);
+void gm_cpu_matmul(const gm_cpu_task *t);
+void gm_cpu_heads(const gm_cpu_task *t);
+void gm_cpu_attention(const gm_cpu_task *t);
+void gm_cpu_head(const gm_cpu_task *t);
+void gm_cpu_ple_mix(const gm_cpu_task *t);
+void gm_cpu_router(const gm_cpu_task *t);
+void gm_cpu_experts(const gm_cpu_task *t);
 
 /* What MATMUL, ATTENTION, HEAD and EXPERTS keep: bytes in the extra place and of a part; of a column between the two halves of
  * an expert. */

@@ -83,10 +83,10 @@ uint64_t gm_cpu_attention_part_bytes(uint32_t head)
     return (GROUP * GM_CPU_CHUNK + (UNPACKED + 3 * GROUP) * gm_align_up(head, 16)) * sizeof(float);
 }
 
-static lines lines_of(const gm_cpu_task *t, uint32_t part)
+static lines lines_of(const gm_cpu_task *t)
 {
     uint64_t head = gm_align_up(t->o->op.head, 16);
-    float *at = gm_cpu_own(t, part);
+    float *at = gm_cpu_own(t);
     lines l = { .scores = at, .unpacked = at + GROUP * GM_CPU_CHUNK };
     at = l.unpacked + UNPACKED * head;
     for (uint32_t g = 0; g < GROUP; g++, at += 3 * head) {
@@ -98,10 +98,10 @@ static lines lines_of(const gm_cpu_task *t, uint32_t part)
 }
 
 /* Heads of a group: four, or fewer where that leaves too few items for the parts. Results do not depend on it. */
-static uint32_t group_size(const gm_cpu_task *t, uint32_t n_items, uint32_t n_parts)
+static uint32_t group_size(const gm_cpu_task *t, uint32_t n_items)
 {
     uint32_t n = gm_min_u32(GROUP, t->o->op.n_head / t->o->op.n_kv);
-    while (n > 1 && n_items / n < 2 * n_parts) n /= 2;
+    while (n > 1 && n_items / n < 2 * t->n_parts) n /= 2;
     return n;
 }
 
@@ -249,11 +249,10 @@ static partial stored(const gm_cpu_task *t, uint32_t i, uint32_t h, uint32_t s)
     return (partial){ .max = at[0], .sum = at[1], .acc = at + 16 };
 }
 
-static void split_segments(const gm_cpu_task *t, lines *l, uint32_t n_segments, uint32_t n_parts)
+static void split_segments(const gm_cpu_task *t, lines *l, uint32_t n_segments)
 {
     const gm_op *op = &t->o->op;
-    uint32_t first, last, size = group_size(t, t->n_rows * n_segments * op->n_head, n_parts),
-                          n_groups = groups_of(op, size);
+    uint32_t first, last, size = group_size(t, t->n_rows * n_segments * op->n_head), n_groups = groups_of(op, size);
     /* Segments of one stretch lie together, so that groups find its pages in the cache. */
     uint32_t per_row = n_segments * n_groups;
     while (gm_cpu_take(t, t->n_rows * per_row, 1, &first, &last)) {
@@ -287,12 +286,12 @@ static void merge_segments(const gm_cpu_task *t, lines *l)
 }
 
 /* Many rows: a group of a row is an item; rows of one group follow each other, as they see the same pages. */
-static void whole_heads(const gm_cpu_task *t, lines *l, uint32_t n_parts)
+static void whole_heads(const gm_cpu_task *t, lines *l)
 {
     const gm_op *op = &t->o->op;
-    uint32_t size = group_size(t, t->n_rows * op->n_head, n_parts), n_items = t->n_rows * groups_of(op, size);
+    uint32_t size = group_size(t, t->n_rows * op->n_head), n_items = t->n_rows * groups_of(op, size);
     uint32_t first, last;
-    while (gm_cpu_take(t, n_items, gm_min_u32(8, gm_cpu_grain(n_items, n_parts)), &first, &last)) {
+    while (gm_cpu_take(t, n_items, gm_min_u32(8, gm_cpu_grain(t, n_items)), &first, &last)) {
         for (uint32_t item = first; item < last && !gm_cpu_stopped(t->x); item++) {
             uint32_t i = item % t->n_rows;
             group heads = group_of(op, size, item / t->n_rows);
@@ -307,15 +306,15 @@ static void whole_heads(const gm_cpu_task *t, lines *l, uint32_t n_parts)
     }
 }
 
-void gm_cpu_attention(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts)
+void gm_cpu_attention(const gm_cpu_task *t)
 {
-    lines l = lines_of(t, part);
+    lines l = lines_of(t);
     bool few = (uint64_t)t->n_rows * t->o->op.n_head <= GM_CPU_SPLIT;
     uint32_t n_segments = few ? most_segments(t->block, &t->o->op, t->n_rows) : 1;
     if (n_segments == 1)
-        whole_heads(t, &l, n_parts);
-    else if (phase == 0)
-        split_segments(t, &l, n_segments, n_parts);
+        whole_heads(t, &l);
+    else if (t->phase == 0)
+        split_segments(t, &l, n_segments);
     else
         merge_segments(t, &l);
 }

@@ -35,7 +35,7 @@ uint64_t gm_cpu_head_sums_bytes(uint32_t n_vocab, uint32_t max_rows)
 
 static place place_of(const gm_cpu_task *t, uint32_t part)
 {
-    place p = { .line = gm_cpu_own(t, part) };
+    place p = { .line = gm_cpu_own_of(t, part) };
     p.logits = (float *)(void *)(p.line + t->o->w[0].line_bytes);
     p.rows = (best *)(void *)(p.logits + COLUMNS * GM_CPU_VOCAB);
     return p;
@@ -115,10 +115,10 @@ static void suppress(const gm_exec *x, float *logits, uint32_t first, uint32_t l
 
 static void collect(best *b, const float *logits, uint32_t first, uint32_t n)
 {
-    /* Ids ascend within a part, so a later one needs a larger logit. */
+    /* What equals the worst may have the lower id. Suppressed ones are -inf. */
     float bar = b->n == GM_RESULTS_MAX ? b->heap[0].logit : -INFINITY;
     for (uint32_t i = 0; i < n; i++) {
-        if (!(logits[i] > bar)) continue;
+        if (!(logits[i] >= bar && logits[i] > -INFINITY)) continue;
         offer(b, (gm_candidate){ (int32_t)(first + i), logits[i] });
         if (b->n == GM_RESULTS_MAX) bar = b->heap[0].logit;
     }
@@ -145,19 +145,19 @@ static void use_logits(const gm_cpu_task *t, uint32_t row, uint32_t chunk, float
     if (sum->max > -INFINITY) sum->sum = t->k->softmax_exp(logits, sum->max, n);
 }
 
-static const void *columns_of_part(const gm_cpu_task *t, uint32_t part)
+static const void *columns_of_part(const gm_cpu_task *t)
 {
     if (!gm_cpu_packs_own(t->o, t->n_rows)) return gm_cpu_shared(t);
-    void *own = (uint8_t *)gm_cpu_own(t, part) + gm_cpu_head_part_bytes(&t->o->w[0], t->x->max_rows);
+    void *own = (uint8_t *)gm_cpu_own(t) + gm_cpu_head_part_bytes(&t->o->w[0], t->x->max_rows);
     gm_cpu_pack_own(t, own);
     return own;
 }
 
-static void stream(const gm_cpu_task *t, uint32_t part)
+static void stream(const gm_cpu_task *t)
 {
     const gm_cpu_matrix *m = &t->o->w[0];
-    place p = place_of(t, part);
-    const void *packed = columns_of_part(t, part);
+    place p = place_of(t, t->part);
+    const void *packed = columns_of_part(t);
     uint32_t n_vocab = t->o->op.n_vocab, n_chunks = (uint32_t)gm_div_up(n_vocab, GM_CPU_VOCAB), chunk, last;
     while (gm_cpu_take(t, n_chunks, 1, &chunk, &last)) {
         uint32_t first = chunk * GM_CPU_VOCAB, n = gm_min_u32(GM_CPU_VOCAB, n_vocab - first);
@@ -189,15 +189,14 @@ static float log_sum(const gm_cpu_task *t, uint32_t row)
     return (float)((double)max + log(sum));
 }
 
-static void finish(const gm_cpu_task *t, uint32_t part, uint32_t n_parts)
+static void finish(const gm_cpu_task *t)
 {
     gm_step_block *block = t->x->block;
     uint32_t row, last;
-    (void)part;
     while (gm_cpu_take(t, t->n_rows, 1, &row, &last)) {
         uint32_t want = block->want[row];
         best *all = &place_of(t, 0).rows[row];
-        for (uint32_t i = 1; i < n_parts; i++) {
+        for (uint32_t i = 1; i < t->n_parts; i++) {
             const best *b = &place_of(t, i).rows[row];
             for (uint32_t c = 0; c < b->n; c++) offer(all, b->heap[c]);
         }
@@ -209,16 +208,16 @@ static void finish(const gm_cpu_task *t, uint32_t part, uint32_t n_parts)
     }
 }
 
-void gm_cpu_head(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts)
+void gm_cpu_head(const gm_cpu_task *t)
 {
-    if (!t->o->packs || gm_cpu_packs_own(t->o, t->n_rows)) phase++;
+    uint32_t phase = t->phase + (!t->o->packs || gm_cpu_packs_own(t->o, t->n_rows));
     if (phase == 0) {
         gm_cpu_pack_rows(t);
     } else if (phase == 1) {
-        best *rows = place_of(t, part).rows;
+        best *rows = place_of(t, t->part).rows;
         for (uint32_t r = 0; r < t->n_rows; r++) rows[r].n = 0;
-        stream(t, part);
+        stream(t);
     } else {
-        finish(t, part, n_parts);
+        finish(t);
     }
 }

@@ -59,14 +59,13 @@ static void value(const gm_cpu_task *t, uint32_t row, uint32_t h, float *x)
     write_line(t->k, t->o->kv, t->o->kv->v + gm_cpu_kv_line(t, row, h, t->block->position[row]), v);
 }
 
-void gm_cpu_heads(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts)
+void gm_cpu_heads(const gm_cpu_task *t)
 {
-    (void)phase;
     const gm_op *op = &t->o->op;
     uint32_t n_q = t->o->in[0].data ? op->n_head : 0, n_kv = t->o->kv ? op->n_kv : 0;
     uint32_t per_row = n_q + 2 * n_kv, n_items = t->n_rows * per_row, first, last;
-    float *x = gm_cpu_own(t, part);
-    while (gm_cpu_take(t, n_items, gm_cpu_grain(n_items, n_parts), &first, &last)) {
+    float *x = gm_cpu_own(t);
+    while (gm_cpu_take(t, n_items, gm_cpu_grain(t, n_items), &first, &last)) {
         for (uint32_t i = first; i < last; i++) {
             uint32_t row = i / per_row, h = i % per_row;
             if (h < n_q)

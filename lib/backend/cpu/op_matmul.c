@@ -22,11 +22,11 @@ uint64_t gm_cpu_matmul_part_bytes(uint64_t line_bytes, uint64_t column_bytes, ui
     return line_bytes + GM_CPU_OWN_ROWS * column_bytes + (uint64_t)n_up * GM_CPU_UNIT * sizeof(float);
 }
 
-static place place_of(const gm_cpu_task *t, uint32_t part)
+static place place_of(const gm_cpu_task *t)
 {
     uint64_t line_bytes = 0;
     for (uint32_t i = 0; i < t->o->op.n_weights; i++) line_bytes = gm_max_u64(line_bytes, t->o->w[i].line_bytes);
-    uint8_t *own = gm_cpu_own(t, part), *packed = own + line_bytes;
+    uint8_t *own = gm_cpu_own(t), *packed = own + line_bytes;
     uint64_t packed_bytes = t->o->packs ? GM_CPU_OWN_ROWS * gm_activations_bytes(t->o->in[0].width) : 0;
     place p = { .line = own, .packed = gm_cpu_shared(t), .up = (float *)(void *)(packed + packed_bytes) };
     if (!gm_cpu_packs_own(t->o, t->n_rows)) return p;
@@ -52,17 +52,17 @@ static void one_unit(const gm_cpu_task *t, uint32_t i, uint32_t unit, const plac
     }
 }
 
-void gm_cpu_matmul(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts)
+void gm_cpu_matmul(const gm_cpu_task *t)
 {
-    if (t->o->packs && !gm_cpu_packs_own(t->o, t->n_rows) && phase == 0) {
+    if (t->o->packs && !gm_cpu_packs_own(t->o, t->n_rows) && t->phase == 0) {
         gm_cpu_pack_rows(t);
         return;
     }
     uint32_t n_weights = t->o->op.epilogue == GM_EPILOGUE_NONE ? t->o->op.n_weights : 1;
     uint32_t n_units = 0, first, last;
     for (uint32_t i = 0; i < n_weights; i++) n_units += units_of(&t->o->w[i]);
-    place p = place_of(t, part);
-    while (gm_cpu_take(t, n_units, gm_cpu_grain(n_units, n_parts), &first, &last)) {
+    place p = place_of(t);
+    while (gm_cpu_take(t, n_units, gm_cpu_grain(t, n_units), &first, &last)) {
         for (uint32_t u = first; u < last && !gm_cpu_stopped(t->x); u++) {
             uint32_t i = 0, unit = u;
             while (unit >= units_of(&t->o->w[i])) unit -= units_of(&t->o->w[i++]);

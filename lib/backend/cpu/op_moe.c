@@ -18,13 +18,13 @@ static void router_input(const gm_cpu_task *t)
     }
 }
 
-static void router_logits(const gm_cpu_task *t, uint32_t part)
+static void router_logits(const gm_cpu_task *t)
 {
     const gm_cpu_matrix *m = &t->o->w[0];
     gm_cpu_columns columns = { .data = gm_cpu_shared(t), .stride = m->n_in * sizeof(float), .n = t->n_rows };
     uint32_t first, last;
     while (gm_cpu_take(t, m->n_out, GM_CPU_UNIT, &first, &last))
-        gm_cpu_product(t->k, m, first, last, &columns, (float *)gm_cpu_extra(t) + first, m->n_out, gm_cpu_own(t, part));
+        gm_cpu_product(t->k, m, first, last, &columns, (float *)gm_cpu_extra(t) + first, m->n_out, gm_cpu_own(t));
 }
 
 /* The largest first; the lower id among equals. NaNs are never chosen before numbers. */
@@ -50,14 +50,13 @@ static void choose(const gm_op *op, float *logits, const float *factor, float *o
     }
 }
 
-void gm_cpu_router(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts)
+void gm_cpu_router(const gm_cpu_task *t)
 {
-    (void)n_parts;
     uint32_t first, last;
-    if (phase == 0) {
+    if (t->phase == 0) {
         router_input(t);
-    } else if (phase == 1) {
-        router_logits(t, part);
+    } else if (t->phase == 1) {
+        router_logits(t);
     } else {
         while (gm_cpu_take(t, t->n_rows, 1, &first, &last))
             choose(&t->o->op, (float *)gm_cpu_extra(t) + (uint64_t)first * t->o->op.n_expert,
@@ -202,11 +201,11 @@ static void hidden_unit(const gm_cpu_task *t, const lists *l, uint32_t e, uint32
     }
 }
 
-static void hidden_units(const gm_cpu_task *t, const lists *l, uint8_t *line, uint32_t n_parts)
+static void hidden_units(const gm_cpu_task *t, const lists *l, uint8_t *line)
 {
     uint32_t n_ff = t->o->op.n_ff, n_units = (uint32_t)gm_div_up(n_ff, GM_CPU_FF_UNIT), first, last;
     uint32_t n_items = *l->n_active * n_units;
-    while (gm_cpu_take(t, n_items, gm_cpu_grain(n_items, n_parts), &first, &last)) {
+    while (gm_cpu_take(t, n_items, gm_cpu_grain(t, n_items), &first, &last)) {
         for (uint32_t i = first; i < last && !gm_cpu_stopped(t->x); i++) {
             uint32_t row = i % n_units * GM_CPU_FF_UNIT;
             hidden_unit(t, l, l->active[i / n_units], row, gm_min_u32(row + GM_CPU_FF_UNIT, n_ff), line);
@@ -238,17 +237,17 @@ static void down_unit(const gm_cpu_task *t, const lists *l, uint32_t first, uint
     }
 }
 
-void gm_cpu_experts(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts)
+void gm_cpu_experts(const gm_cpu_task *t)
 {
     lists l = lists_of(t, t->x->max_rows);
-    uint8_t *line = gm_cpu_own(t, part);
-    if (phase == 0) {
+    uint8_t *line = gm_cpu_own(t);
+    if (t->phase == 0) {
         prepare(t, &l);
-    } else if (phase == 1) {
-        hidden_units(t, &l, line, n_parts);
+    } else if (t->phase == 1) {
+        hidden_units(t, &l, line);
     } else {
         uint32_t n_embd = t->o->out[0].width, n_units = (uint32_t)gm_div_up(n_embd, GM_CPU_UNIT), first, last;
-        while (gm_cpu_take(t, n_units, gm_cpu_grain(n_units, n_parts), &first, &last))
+        while (gm_cpu_take(t, n_units, gm_cpu_grain(t, n_units), &first, &last))
             for (uint32_t u = first; u < last && !gm_cpu_stopped(t->x); u++)
                 down_unit(t, &l, u * GM_CPU_UNIT, gm_min_u32((u + 1) * GM_CPU_UNIT, n_embd), line);
     }

@@ -12,9 +12,8 @@ void gm_cpu_rms(const gm_kernels *k, const float *x, const float *w, float *out,
         for (uint32_t i = 0; i < n; i++) out[i] = x[i] * scale;
 }
 
-void gm_cpu_norm(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts)
+void gm_cpu_norm(const gm_cpu_task *t)
 {
-    (void)phase, (void)part, (void)n_parts;
     const gm_cpu_op *o = t->o;
     uint32_t first, last;
     while (gm_cpu_take(t, t->n_rows, 1, &first, &last))
@@ -22,9 +21,8 @@ void gm_cpu_norm(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n
                    o->op.width, o->op.eps);
 }
 
-void gm_cpu_norm_add(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts)
+void gm_cpu_norm_add(const gm_cpu_task *t)
 {
-    (void)phase, (void)part, (void)n_parts;
     const gm_cpu_op *o = t->o;
     uint32_t first, last, n = o->op.width;
     const float *w = gm_cpu_vector(&o->w[0]), *factor = gm_cpu_vector(&o->w[1]);
@@ -41,9 +39,8 @@ void gm_cpu_norm_add(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32
     }
 }
 
-void gm_cpu_ple_mix(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts)
+void gm_cpu_ple_mix(const gm_cpu_task *t)
 {
-    (void)phase, (void)part, (void)n_parts;
     const gm_op *op = &t->o->op;
     const float *w = gm_cpu_vector(&t->o->w[0]);
     uint32_t n = op->slice, n_slices = op->width / n, first, last;

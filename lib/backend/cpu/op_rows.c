@@ -9,9 +9,8 @@ static const uint8_t *file_row(const gm_cpu_task *t, const gm_cpu_matrix *w, uin
     return t->block->file_rows + gm_cpu_step_row(t, t->o->op.rows, row) * gm_file_row_stride(w->row_bytes);
 }
 
-void gm_cpu_table_rows(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts)
+void gm_cpu_table_rows(const gm_cpu_task *t)
 {
-    (void)phase, (void)part, (void)n_parts;
     const gm_cpu_matrix *w = &t->o->w[0];
     uint32_t first, last;
     while (gm_cpu_take(t, t->n_rows, 1, &first, &last)) {
@@ -27,9 +26,8 @@ void gm_cpu_table_rows(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint
     }
 }
 
-void gm_cpu_rope(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts)
+void gm_cpu_rope(const gm_cpu_task *t)
 {
-    (void)phase, (void)part, (void)n_parts;
     uint32_t half = t->o->op.width / 2, first, last;
     const float *factor = gm_cpu_vector(&t->o->w[0]);
     while (gm_cpu_take(t, t->n_rows, 1, &first, &last)) {
@@ -43,9 +41,8 @@ void gm_cpu_rope(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n
     }
 }
 
-void gm_cpu_rows(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts)
+void gm_cpu_rows(const gm_cpu_task *t)
 {
-    (void)phase, (void)part, (void)n_parts;
     uint32_t first, last;
     while (gm_cpu_take(t, t->n_rows, 1, &first, &last))
         memcpy(gm_cpu_row(&t->o->out[0], first), gm_cpu_row(&t->o->in[0], t->block->wanted[first]),
@@ -57,18 +54,16 @@ static float *bridge_row(const gm_cpu_task *t, const gm_cpu_slot *slot, uint32_t
     return gm_bridge_at(t->block, &t->x->limits, t->o->op.offset) + (size_t)row * slot->width;
 }
 
-void gm_cpu_send(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts)
+void gm_cpu_send(const gm_cpu_task *t)
 {
-    (void)phase, (void)part, (void)n_parts;
     const gm_cpu_slot *in = &t->o->in[0];
     uint32_t first, last;
     while (gm_cpu_take(t, t->n_rows, 1, &first, &last))
         memcpy(bridge_row(t, in, first), gm_cpu_row(in, first), in->width * sizeof(float));
 }
 
-void gm_cpu_receive(const gm_cpu_task *t, uint32_t phase, uint32_t part, uint32_t n_parts)
+void gm_cpu_receive(const gm_cpu_task *t)
 {
-    (void)phase, (void)part, (void)n_parts;
     const gm_cpu_slot *out = &t->o->out[0];
     uint32_t first, last;
     while (gm_cpu_take(t, t->n_rows, 1, &first, &last))
