@@ -13,15 +13,16 @@
 
 #include <stdalign.h>
 
-#define GM_CPU_HEAD_MAX 512  /* values of an attention head */
-#define GM_CPU_UNIT     16   /* matrix rows of an item: 64 bytes of a row of the output */
-#define GM_CPU_FF_UNIT  32   /* hidden values of an item of EXPERTS: a block of Q8 activations */
-#define GM_CPU_VOCAB    1024 /* vocabulary rows of an item of HEAD */
-#define GM_CPU_CHUNK    512  /* positions whose scores are held at once: 8 pages */
-#define GM_CPU_SEGMENTS 16   /* most stretches of chunks that attention over a row is cut into */
-#define GM_CPU_TILED    4    /* columns from which tiles are faster than dots */
-#define GM_CPU_OWN_ROWS 2    /* rows that each part packs for itself */
-#define GM_CPU_SPLIT    32   /* rows × heads up to which segments are items of their own */
+#define GM_CPU_HEAD_MAX   512         /* values of an attention head */
+#define GM_CPU_UNIT       16          /* most matrix rows of an item: 64 bytes of a row of the output */
+#define GM_CPU_UNIT_BYTES (24u << 10) /* most bytes of them, where a few columns meet them */
+#define GM_CPU_FF_UNIT    32          /* hidden values of an item of EXPERTS: a block of Q8 activations */
+#define GM_CPU_VOCAB      1024        /* vocabulary rows of an item of HEAD */
+#define GM_CPU_CHUNK      512         /* positions whose scores are held at once: 8 pages */
+#define GM_CPU_SEGMENTS   16          /* most stretches of chunks that attention over a row is cut into */
+#define GM_CPU_TILED      4           /* columns from which tiles are faster than dots */
+#define GM_CPU_OWN_ROWS   2           /* rows that each part packs for itself */
+#define GM_CPU_SPLIT      32          /* rows × heads up to which segments are items of their own */
 
 typedef struct gm_cpu {
     gm_backend base;

@@ -1,7 +1,18 @@
-/* MATMUL: items are units of GM_CPU_UNIT output rows, numbered through all weights of the op. */
+/* MATMUL: items are units of output rows, numbered through all weights of the op. */
 #include "backend/cpu/exec.h"
 
-static uint32_t units_of(const gm_cpu_matrix *m) { return (uint32_t)gm_div_up(m->n_out, GM_CPU_UNIT); }
+/* Output rows of an item: long rows by few, so that parts end at about the same time; whole tiles where there are tiles. */
+static uint32_t unit_rows(const gm_cpu_task *t, const gm_cpu_matrix *m)
+{
+    uint32_t n = GM_CPU_UNIT;
+    while (t->n_rows < GM_CPU_TILED && n > 1 && n * m->row_bytes > GM_CPU_UNIT_BYTES) n /= 2;
+    return n;
+}
+
+static uint32_t units_of(const gm_cpu_task *t, const gm_cpu_matrix *m)
+{
+    return (uint32_t)gm_div_up(m->n_out, unit_rows(t, m));
+}
 
 /* gelu(gate) × up on rows [first, last): gate stands in out0 already. up[c] starts at the row `first`. */
 static void apply_gate(const gm_cpu_task *t, uint32_t first, uint32_t last, const float *up, uint64_t up_stride)
@@ -40,7 +51,7 @@ static void one_unit(const gm_cpu_task *t, uint32_t i, uint32_t unit, const plac
     const gm_op *op = &t->o->op;
     const gm_cpu_matrix *m = &t->o->w[i];
     const gm_cpu_slot *out = &t->o->out[i];
-    uint32_t first = unit * GM_CPU_UNIT, last = gm_min_u32(first + GM_CPU_UNIT, m->n_out);
+    uint32_t n = unit_rows(t, m), first = unit * n, last = gm_min_u32(first + n, m->n_out);
     gm_cpu_columns columns = gm_cpu_columns_of(t, m, p->packed);
     gm_cpu_product(t->k, m, first, last, &columns, out->data + first, out->width, p->line);
     if (op->epilogue == GM_EPILOGUE_GEGLU) {
@@ -60,13 +71,11 @@ void gm_cpu_matmul(const gm_cpu_task *t)
     }
     uint32_t n_weights = t->o->op.epilogue == GM_EPILOGUE_NONE ? t->o->op.n_weights : 1;
     uint32_t n_units = 0, first, last;
-    for (uint32_t i = 0; i < n_weights; i++) n_units += units_of(&t->o->w[i]);
+    for (uint32_t i = 0; i < n_weights; i++) n_units += units_of(t, &t->o->w[i]);
     place p = place_of(t);
-    while (gm_cpu_take(t, n_units, gm_cpu_grain(t, n_units), &first, &last)) {
-        for (uint32_t u = first; u < last && !gm_cpu_stopped(t->x); u++) {
-            uint32_t i = 0, unit = u;
-            while (unit >= units_of(&t->o->w[i])) unit -= units_of(&t->o->w[i++]);
-            one_unit(t, i, unit, &p);
-        }
+    while (gm_cpu_take(t, n_units, 1, &first, &last)) {
+        uint32_t i = 0, unit = first;
+        while (unit >= units_of(t, &t->o->w[i])) unit -= units_of(t, &t->o->w[i++]);
+        one_unit(t, i, unit, &p);
     }
 }

@@ -205,11 +205,9 @@ static void hidden_units(const gm_cpu_task *t, const lists *l, uint8_t *line)
 {
     uint32_t n_ff = t->o->op.n_ff, n_units = (uint32_t)gm_div_up(n_ff, GM_CPU_FF_UNIT), first, last;
     uint32_t n_items = *l->n_active * n_units;
-    while (gm_cpu_take(t, n_items, gm_cpu_grain(t, n_items), &first, &last)) {
-        for (uint32_t i = first; i < last && !gm_cpu_stopped(t->x); i++) {
-            uint32_t row = i % n_units * GM_CPU_FF_UNIT;
-            hidden_unit(t, l, l->active[i / n_units], row, gm_min_u32(row + GM_CPU_FF_UNIT, n_ff), line);
-        }
+    while (gm_cpu_take(t, n_items, 1, &first, &last)) {
+        uint32_t row = first % n_units * GM_CPU_FF_UNIT;
+        hidden_unit(t, l, l->active[first / n_units], row, gm_min_u32(row + GM_CPU_FF_UNIT, n_ff), line);
     }
 }
 
@@ -247,8 +245,7 @@ void gm_cpu_experts(const gm_cpu_task *t)
         hidden_units(t, &l, line);
     } else {
         uint32_t n_embd = t->o->out[0].width, n_units = (uint32_t)gm_div_up(n_embd, GM_CPU_UNIT), first, last;
-        while (gm_cpu_take(t, n_units, gm_cpu_grain(t, n_units), &first, &last))
-            for (uint32_t u = first; u < last && !gm_cpu_stopped(t->x); u++)
-                down_unit(t, &l, u * GM_CPU_UNIT, gm_min_u32((u + 1) * GM_CPU_UNIT, n_embd), line);
+        while (gm_cpu_take(t, n_units, 1, &first, &last))
+            down_unit(t, &l, first * GM_CPU_UNIT, gm_min_u32(last * GM_CPU_UNIT, n_embd), line);
     }
 }
