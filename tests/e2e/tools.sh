@@ -292,6 +292,13 @@ for session in cut none; do
     cmp -s out again || fail "another answer without what was read"
 done
 
+# The prompt that is counted is all that was read, of the second answer only what is new.
+printf 'Name a river.\nAnd a lake.\n' | $talk --json > turns 2> err || fail "--json"
+sed -n 1p turns > out
+check "x['n_prompt'] > 12 and x['prompt_s'] > 0"
+sed -n 2p turns > out
+check "0 < x['n_prompt'] < 40 + x['n_gen']"
+
 printf '\002\000\000\000\012\000\000\000\013\000\000\000' > ids
 expect 0 "" gemma-eval -m "$model" --device reference --tokens ids --logits logits
 [ "$(wc -c < logits)" = $((3 * 1024 * 4)) ] || fail "logits of three rows"
