@@ -240,7 +240,7 @@ uint32_t gm_pool_n_threads(const gm_pool *pool);
 /* A sequence of phases, each cut into n_threads parts that may run at once; phase i + 1 starts when all parts of
  * phase i are done. One wake-up per call with our own threads; one parallel_for per phase with the host's.
  * `run(arg, phase, part, n_parts)`. Calls from several threads take turns. `stop` (may be NULL) is asked between
- * phases: true ends the sequence; returns false then. Allocates nothing. */
+ * phases, on the thread of any part: true ends the sequence; returns false then. Allocates nothing. */
 typedef void (*gm_phase_fn)(void *arg, uint32_t phase, uint32_t part, uint32_t n_parts);
 bool gm_pool_run(gm_pool *pool, gm_phase_fn run, void *arg, uint32_t n_phases, bool (*stop)(void *arg));
 

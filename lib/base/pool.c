@@ -31,12 +31,16 @@ struct gm_pool {
     uint32_t n_threads, n_workers; /* workers that were started: n_threads - 1, or 0 with the host's threads */
     uint32_t least_spins, n_spins; /* n_spins: the caller's */
     bool quit;
-    /* The phase under way: written before `opened` grows, read after. */
+    /* The sequence under way: written before `opened` grows, read after. */
     gm_phase_fn run;
+    bool (*stop)(void *arg);
     void *arg;
-    uint32_t phase;
-    counter opened; /* phases begun so far */
-    counter done;   /* parts done by workers so far */
+    uint32_t n_phases;
+    uint32_t host_phase; /* of the host's threads */
+    uint64_t n_opened;   /* the caller's own count of what `opened` has come to */
+    uint64_t stopped_at; /* `opened` behind the last phase of the last sequence that was stopped */
+    counter opened;      /* sequences begun and phases done so far */
+    alignas(CACHE_LINE) atomic_uint_least64_t arrived; /* parts done so far */
 };
 
 /* Spins, then sleeps, until the value is at least `wanted`. *n_spins is the waiting thread's own: doubled where it was
@@ -59,14 +63,34 @@ static void counter_wait(counter *c, uint64_t wanted, uint32_t *n_spins, uint32_
     gm_mutex_unlock(c->mutex);
 }
 
-static uint64_t counter_grow(counter *c) { return atomic_fetch_add(&c->value, 1) + 1; }
-
-static void counter_wake(counter *c)
+static void counter_grow(counter *c)
 {
+    atomic_fetch_add(&c->value, 1);
     if (atomic_load(&c->n_asleep) == 0) return;
     gm_mutex_lock(c->mutex); /* whoever did not see the new value sleeps now */
     gm_mutex_unlock(c->mutex);
     gm_mutex_wake_all(c->mutex);
+}
+
+/* A part's way through a sequence. The last part to end a phase opens the next for all; what it writes before, all may
+ * read until they end that one. false: the sequence was stopped. */
+static bool run_phases(gm_pool *pool, uint32_t part, uint64_t *n_opened, uint32_t *n_spins)
+{
+    gm_phase_fn run = pool->run;
+    void *arg = pool->arg;
+    for (uint32_t phase = 0, n_phases = pool->n_phases; phase < n_phases; phase++) {
+        bool ends = phase + 1 == n_phases;
+        run(arg, phase, part, pool->n_threads);
+        ++*n_opened;
+        if ((atomic_fetch_add(&pool->arrived, 1) + 1) % pool->n_threads == 0) {
+            if (!ends && pool->stop && pool->stop(arg)) pool->stopped_at = *n_opened;
+            counter_grow(&pool->opened);
+        } else {
+            counter_wait(&pool->opened, *n_opened, n_spins, pool->least_spins);
+        }
+        if (!ends && pool->stopped_at == *n_opened) return false;
+    }
+    return true;
 }
 
 static void worker_main(void *arg)
@@ -75,11 +99,10 @@ static void worker_main(void *arg)
     gm_pool *pool = w->pool;
     uint32_t n_spins = pool->least_spins;
     gm_float_env_set_default();
-    for (uint64_t wanted = 1;; wanted++) {
-        counter_wait(&pool->opened, wanted, &n_spins, pool->least_spins);
+    for (uint64_t n_opened = 1;; n_opened++) {
+        counter_wait(&pool->opened, n_opened, &n_spins, pool->least_spins);
         if (pool->quit) return;
-        pool->run(pool->arg, pool->phase, w->part, pool->n_threads);
-        if (counter_grow(&pool->done) % pool->n_workers == 0) counter_wake(&pool->done);
+        run_phases(pool, w->part, &n_opened, &n_spins);
     }
 }
 
@@ -111,7 +134,6 @@ int gm_pool_create(gm_mem *mem, uint32_t n_threads, gm_pool **out, gemma_error *
     bool own_threads = n_threads > 1 && !mem->host.parallel_for;
     int rc = gm_mutex_create(mem, &pool->turn);
     if (!rc) rc = gm_mutex_create(mem, &pool->opened.mutex);
-    if (!rc) rc = gm_mutex_create(mem, &pool->done.mutex);
     if (!rc && own_threads) rc = start_workers(pool, n_threads - 1);
     if (rc) {
         gm_pool_destroy(pool);
@@ -126,11 +148,9 @@ void gm_pool_destroy(gm_pool *pool)
 {
     if (!pool) return;
     pool->quit = true;
-    counter_grow(&pool->opened);
-    if (pool->n_workers) counter_wake(&pool->opened);
+    if (pool->n_workers) counter_grow(&pool->opened);
     for (uint32_t i = 0; i < pool->n_workers; i++) gm_thread_join(pool->mem, pool->workers[i].thread);
     gm_delete(pool->mem, pool->workers);
-    gm_mutex_destroy(pool->mem, pool->done.mutex);
     gm_mutex_destroy(pool->mem, pool->opened.mutex);
     gm_mutex_destroy(pool->mem, pool->turn);
     gm_mem_free(pool->mem, pool, sizeof *pool, GEMMA_TAG_OBJECT);
@@ -138,45 +158,43 @@ void gm_pool_destroy(gm_pool *pool)
 
 uint32_t gm_pool_n_threads(const gm_pool *pool) { return pool->n_threads; }
 
-/* ---- one phase ---- */
+/* ---- one sequence ---- */
 
 static void host_task(void *arg, uint32_t part)
 {
     gm_pool *pool = arg;
     uint64_t saved = gm_float_env_set_default();
-    pool->run(pool->arg, pool->phase, part, pool->n_threads);
+    pool->run(pool->arg, pool->host_phase, part, pool->n_threads);
     gm_float_env_restore(saved);
 }
 
-static void run_phase(gm_pool *pool)
+static bool run_on_host(gm_pool *pool)
 {
     const gemma_host *host = &pool->mem->host;
-    if (host->parallel_for) {
+    for (pool->host_phase = 0; pool->host_phase < pool->n_phases; pool->host_phase++) {
+        if (pool->host_phase && pool->stop && pool->stop(pool->arg)) return false;
         host->parallel_for(host->user, pool->n_threads, host_task, pool);
-        return;
     }
-    uint64_t n_opened = 0;
-    if (pool->n_workers) {
-        n_opened = counter_grow(&pool->opened);
-        counter_wake(&pool->opened);
-    }
-    pool->run(pool->arg, pool->phase, 0, pool->n_threads);
-    if (pool->n_workers) counter_wait(&pool->done, n_opened * pool->n_workers, &pool->n_spins, pool->least_spins);
+    return true;
 }
 
 bool gm_pool_run(gm_pool *pool, gm_phase_fn run, void *arg, uint32_t n_phases, bool (*stop)(void *arg))
 {
+    bool whole = true;
     gm_mutex_lock(pool->turn);
     uint64_t saved = gm_float_env_set_default();
-    bool stopped = false;
     pool->run = run;
+    pool->stop = stop;
     pool->arg = arg;
-    for (uint32_t phase = 0; phase < n_phases && !stopped; phase++) {
-        pool->phase = phase;
-        run_phase(pool);
-        stopped = stop && phase + 1 < n_phases && stop(arg);
+    pool->n_phases = n_phases;
+    if (pool->mem->host.parallel_for) {
+        whole = run_on_host(pool);
+    } else if (n_phases) { /* without one, nothing would tell when the workers have read the above */
+        counter_grow(&pool->opened);
+        pool->n_opened++;
+        whole = run_phases(pool, 0, &pool->n_opened, &pool->n_spins);
     }
     gm_float_env_restore(saved);
     gm_mutex_unlock(pool->turn);
-    return !stopped;
+    return whole;
 }
