@@ -1,4 +1,4 @@
-/* Dots of K formats on 512-bit registers: two runs of 32 in each, read with half the instructions. Exact sums, factors and
+/* Dots of K formats, Q4_0 and Q5_0 on 512-bit registers: two runs of 32 in each, read with half the instructions. Exact sums, factors and
  * the order of float additions are those of add_block, and so are the bits. */
 #ifndef GM_CPU_X86_PAIRS_H
 #define GM_CPU_X86_PAIRS_H
@@ -6,9 +6,13 @@
 /* A block of 256: runs 2i and 2i + 1 in pair[i]. */
 typedef struct four_pairs {
     __m512i pair[4];
-    __m512 factors; /* twice eight: scales and minima of the runs, or scales of their first and of their last halves */
+    __m512 factors; /* twice eight: scales and minima of the runs, or scales of their first and of their last halves; or
+                     * eight: scales of the runs */
 } four_pairs;
 
+#define FOURS   0x0004000400040004
+#define BYTES_1 0x0101010101010101
+#define ONES    INT64_C(0x0001000100010001)
 GM_INLINE __m512i twice(const void *p) { return _mm512_broadcast_i64x4(load(p)); }
 
 /* Shifts in 16 bits, by a count for each half; what comes over from a neighbour is for the caller to mask. */
@@ -18,6 +22,9 @@ GM_INLINE __m512i counts(int first, int last)
 }
 GM_INLINE __m512i right(__m512i v, int first, int last) { return _mm512_srlv_epi16(v, counts(first, last)); }
 GM_INLINE __m512i left(__m512i v, int first, int last) { return _mm512_sllv_epi16(v, counts(first, last)); }
+
+/* Of every other 16 bytes. */
+GM_INLINE __m512i by_four(void) { return _mm512_setr_epi64(0, 0, FOURS, FOURS, 0, 0, FOURS, FOURS); }
 
 /* The low nibbles of one and the high ones of the other, of which `mask` stays. */
 GM_INLINE __m512i blend_nibbles(__m512i low, __m512i high, int mask)
@@ -75,6 +82,83 @@ GM_INLINE void pairs_q6_k(const uint8_t *at, four_pairs *w)
     }
 }
 
+/* Eight blocks of 32 with a scale in front, n_words each. Loads that overlap would be fast in a cache, and a third slower
+ * from memory. */
+typedef struct eight_blocks {
+    __m512i part[3]; /* 32 words each, 0 behind the last block */
+} eight_blocks;
+
+GM_INLINE eight_blocks load_blocks(const uint8_t *at, int n_words)
+{
+    return (eight_blocks){ { _mm512_loadu_si512(at), _mm512_loadu_si512(at + 64),
+                             _mm512_maskz_loadu_epi64((__mmask8)((1 << (2 * n_words - 16)) - 1), at + 128) } };
+}
+
+/* Four numbers in words: n, n + step … */
+GM_INLINE int64_t four_words(int n, int step) { return n * ONES + step * INT64_C(0x0003000200010000); }
+
+/* Words by their numbers, counted from the first of a part; `last` is the largest. */
+GM_INLINE __m512i words_of(const eight_blocks *b, int part, int last, __m512i numbers)
+{
+    return last < 32 ? _mm512_permutexvar_epi16(numbers, b->part[part])
+                     : _mm512_permutex2var_epi16(b->part[part], numbers, b->part[part + 1]);
+}
+
+/* Of the blocks 2i and 2i + 1: 16 bytes from word `first` of each, twice. */
+GM_INLINE __m512i bytes_of_two(const eight_blocks *b, int i, int n_words, int first)
+{
+    int word = 2 * i * n_words + first, at = word % 32, next = at + n_words;
+    int64_t a = four_words(at, 1), a4 = four_words(at + 4, 1), c = four_words(next, 1), c4 = four_words(next + 4, 1);
+    return words_of(b, word / 32, next + 7, _mm512_setr_epi64(a, a4, a, a4, c, c4, c, c4));
+}
+
+/* The scales of the eight. */
+GM_INLINE __m512 factors_of_blocks(const eight_blocks *b, int n_words)
+{
+    short n = (short)n_words;
+    const __m128i at = _mm_setr_epi16(0, n, (short)(2 * n), (short)(3 * n), (short)(4 * n), (short)(5 * n),
+                                      (short)(6 * n), (short)(7 * n)); /* of the last part modulo 32 */
+    __m512i from = _mm512_castsi128_si512(at), d = _mm512_permutex2var_epi16(b->part[0], from, b->part[1]);
+    if (7 * n_words >= 64) d = _mm512_mask_permutexvar_epi16(d, 0xc0, from, b->part[2]);
+    return _mm512_castps256_ps512(_mm256_cvtph_ps(_mm512_castsi512_si128(d)));
+}
+
+GM_INLINE void pairs_q4_0(const uint8_t *at, four_pairs *w)
+{
+    enum { WORDS = sizeof(gm_block_q4_0) / 2 };
+    eight_blocks b = load_blocks(at, WORDS);
+    w->factors = factors_of_blocks(&b, WORDS);
+    GM_UNROLL
+    for (int i = 0; i < 4; i++) {
+        __m512i q = _mm512_srlv_epi16(bytes_of_two(&b, i, WORDS, 1), by_four());
+        w->pair[i] = _mm512_and_si512(q, _mm512_set1_epi8(15));
+    }
+}
+
+/* Of the blocks 2i and 2i + 1: which of 32 bits from word `first` are set. */
+GM_INLINE __mmask64 bits_of_two(const eight_blocks *b, int i, int n_words, int first)
+{
+    const __m512i eight_times = _mm512_setr_epi64(0, BYTES_1, 0, BYTES_1, 0, BYTES_1, 0, BYTES_1);
+    int word = 2 * i * n_words + first, at = word % 32, next = at + n_words;
+    int64_t a = four_words(at, 0), a1 = four_words(at + 1, 0), c = four_words(next, 0), c1 = four_words(next + 1, 0);
+    __m512i words = words_of(b, word / 32, next + 1, _mm512_setr_epi64(a, a, a1, a1, c, c, c1, c1));
+    return _mm512_test_epi8_mask(_mm512_shuffle_epi8(words, eight_times),
+                                 _mm512_set1_epi64((int64_t)0x8040201008040201));
+}
+
+GM_INLINE void pairs_q5_0(const uint8_t *at, four_pairs *w)
+{
+    enum { WORDS = sizeof(gm_block_q5_0) / 2 };
+    eight_blocks b = load_blocks(at, WORDS);
+    w->factors = factors_of_blocks(&b, WORDS);
+    GM_UNROLL
+    for (int i = 0; i < 4; i++) {
+        __m512i q = _mm512_srlv_epi16(bytes_of_two(&b, i, WORDS, 3), by_four());
+        q = _mm512_and_si512(q, _mm512_set1_epi8(15));
+        w->pair[i] = _mm512_mask_add_epi8(q, bits_of_two(&b, i, WORDS, 1), q, _mm512_set1_epi8(16));
+    }
+}
+
 /* fold_small, of each quarter. */
 GM_INLINE __m512i fold_quarters(__m512i a, __m512i b)
 {
@@ -97,14 +181,27 @@ GM_INLINE __m512i sums_of_pairs(const four_pairs *w, const gm_activations *x, in
 
 GM_INLINE __m256 upper(__m512 v) { return _mm512_extractf32x8_ps(v, 1); }
 
+/* Of the eight runs. */
+GM_INLINE __m256i sums_of_runs(const four_pairs *w, const gm_activations *x, int most)
+{
+    const __m512i in_order = _mm512_setr_epi32(0, 8, 1, 9, 2, 10, 3, 11, 0, 8, 1, 9, 2, 10, 3, 11);
+    __m512i s = sums_of_pairs(w, x, most);
+    s = _mm512_permutexvar_epi32(in_order, _mm512_add_epi32(s, _mm512_shuffle_i64x2(s, s, 0xb1)));
+    return _mm512_castsi512_si256(s);
+}
+
+/* With a scale for each run, and weights that are 2^f.offset less. */
+GM_INLINE __m256 add_with_offset(__m256 sum, kind f, const four_pairs *w, const gm_activations *x)
+{
+    __m256i s = add_bias(sums_of_runs(w, x, f.most), x->bias, SIGNED_OFFSET - f.offset);
+    return multiply_add(sum, to_floats(s), product(_mm512_castps512_ps256(w->factors), load_f32(x->d)));
+}
+
 /* With a scale and a minimum for each run. */
 GM_INLINE __m256 add_with_minima(__m256 sum, const four_pairs *w, const gm_activations *x)
 {
-    const __m512i in_order = _mm512_setr_epi32(0, 8, 1, 9, 2, 10, 3, 11, 0, 8, 1, 9, 2, 10, 3, 11);
-    __m512i s = sums_of_pairs(w, x, of_minima.most);
-    s = _mm512_permutexvar_epi32(in_order, _mm512_add_epi32(s, _mm512_shuffle_i64x2(s, s, 0xb1)));
     __m256 scale = product(_mm512_castps512_ps256(w->factors), load_f32(x->d));
-    sum = multiply_add(sum, to_floats(_mm512_castsi512_si256(s)), scale);
+    sum = multiply_add(sum, to_floats(sums_of_runs(w, x, of_minima.most)), scale);
     return multiply_add(sum, upper(w->factors), load_f32(x->sum));
 }
 
@@ -120,7 +217,17 @@ GM_INLINE __m256 add_halves(__m256 sum, const four_pairs *w, const gm_activation
     return multiply_add(sum, upper(exact), upper(scale));
 }
 
-#define ROW(name, n_bytes, add)                                                                                        \
+#define ADD_K(sum, f, w, x)      add_with_minima(sum, w, x)
+#define ADD_HALVES(sum, f, w, x) add_halves(sum, w, x)
+#define NO_REST(name, f)
+/* Behind the last eight blocks of 32. */
+#define REST(name, f)                                                                                                  \
+    if (n % 256) {                                                                                                     \
+        eight_runs runs;                                                                                               \
+        FETCH_REST(name, 32, sizeof(gm_block_##name), row, n % 256 / 32, &runs);                                       \
+        for (uint32_t c = 0; c < n_columns; c++) sum[c] = add_block(sum[c], f, &runs, in[c] + n / 256);                \
+    }
+#define ROW(name, n_bytes, f, add, rest_of)                                                                            \
     GM_INLINE void row_pairs_##name(const uint8_t *row, const gm_activations *const *in, uint32_t n_columns, size_t n, \
                                     float *out, size_t stride)                                                         \
     {                                                                                                                  \
@@ -130,14 +237,18 @@ GM_INLINE __m256 add_halves(__m256 sum, const four_pairs *w, const gm_activation
         for (size_t b = 0; b < n / 256; b++, row += (n_bytes)) {                                                       \
             gm_fetch_soon(row + GM_ROWS_AHEAD, n_bytes);                                                               \
             pairs_##name(row, &w);                                                                                     \
-            for (uint32_t c = 0; c < n_columns; c++) sum[c] = add(sum[c], &w, in[c] + b);                              \
+            for (uint32_t c = 0; c < n_columns; c++) sum[c] = add(sum[c], f, &w, in[c] + b);                           \
         }                                                                                                              \
-        for (uint32_t c = 0; c < n_columns; c++) out[c * stride] = total_floats(sum[c]);                               \
+        rest_of(name, f) for (uint32_t c = 0; c < n_columns; c++) out[c * stride] = total_floats(sum[c]);              \
     }
-ROW(q4_k, sizeof(gm_block_q4_k), add_with_minima)
-ROW(q5_k, sizeof(gm_block_q5_k), add_with_minima)
-ROW(q6_k, sizeof(gm_block_q6_k), add_halves)
+ROW(q4_0, 8 * sizeof(gm_block_q4_0), of_offset_8, add_with_offset, REST)
+ROW(q5_0, 8 * sizeof(gm_block_q5_0), of_offset_16, add_with_offset, REST)
+ROW(q4_k, sizeof(gm_block_q4_k), , ADD_K, NO_REST)
+ROW(q5_k, sizeof(gm_block_q5_k), , ADD_K, NO_REST)
+ROW(q6_k, sizeof(gm_block_q6_k), , ADD_HALVES, NO_REST)
 #undef ROW
+KERNEL(pairs_q4_0, Q4_0, , , )
+KERNEL(pairs_q5_0, Q5_0, , , )
 KERNEL(pairs_q4_k, Q4_K, , , )
 KERNEL(pairs_q5_k, Q5_K, , , )
 KERNEL(pairs_q6_k, Q6_K, , , )
@@ -147,6 +258,8 @@ static void fill_pairs(gm_kernels *k, bool is_fast)
 {
     k->q8[GM_Q6_K] = dot_pairs_q6_k;
     if (!is_fast) return;
+    k->q8[GM_Q4_0] = dot_pairs_q4_0;
+    k->q8[GM_Q5_0] = dot_pairs_q5_0;
     k->q8[GM_Q4_K] = dot_pairs_q4_k;
     k->q8[GM_Q5_K] = dot_pairs_q5_k;
 }
