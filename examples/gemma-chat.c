@@ -47,9 +47,9 @@ typedef struct chat {
     gemma_chat *talk;
     gemma_parser *parser;
     /* of the last answer */
-    text answer, thought, calls; /* calls: name \0 arguments \0 … */
-    uint32_t n_prompt, n_gen;    /* n_prompt: that the session did not hold yet */
-    double prompt_s, gen_s;
+    text answer, thought, calls;      /* calls: name \0 arguments \0 … */
+    uint32_t n_prompt, n_gen;         /* n_prompt: that the session did not hold yet */
+    double asked_at, prompt_s, gen_s; /* prompt_s: from there to the first token */
     uint32_t stop;
 } chat;
 
@@ -69,7 +69,8 @@ static void append(text *t, const char *data, size_t n)
     if (!grown) return;
     memcpy(grown + t->n, data, n);
     t->data = grown;
-    t->data[t->n += n] = '\0';
+    t->n += n;
+    t->data[t->n] = '\0';
 }
 
 static void show(const chat *h, const char *data, size_t n, bool thought)
@@ -143,7 +144,7 @@ static int generate(chat *h, const int32_t *ids, size_t n)
     gemma_piece p = { .size = sizeof p };
     h->n_prompt += (uint32_t)n;
     h->answer.n = h->thought.n = h->calls.n = h->n_gen = 0;
-    double t0 = cli_seconds(), first = 0;
+    double first = 0;
     int rc = 0;
     while (!p.stop && !(rc = gemma_generation_next(g, &p))) {
         if (first <= 0) first = cli_seconds();
@@ -152,7 +153,7 @@ static int generate(chat *h, const int32_t *ids, size_t n)
         take_piece(h, &p);
     }
     h->stop = p.stop;
-    h->prompt_s += (first > 0 ? first : cli_seconds()) - t0;
+    h->prompt_s = (first > 0 ? first : cli_seconds()) - h->asked_at;
     h->gen_s = first > 0 ? cli_seconds() - first : 0;
     status_answered(&h->status, gemma_session_position(h->session), h->n_gen > 1 ? (h->n_gen - 1) / h->gen_s : 0);
     if (rc) {
@@ -271,10 +272,8 @@ static int feed_standing(chat *h, const int32_t *ids, const gemma_rendering *r, 
     gemma_feed_options o = {
         .size = sizeof o, .cancel = h->c.cancel, .progress = show_feeding, .progress_user = &h->status
     };
-    h->prompt_s -= cli_seconds();
     if (standing > *fed && gemma_session_feed(h->session, ids + *fed, standing - *fed, &o)) return session_failed(h);
     if (gemma_session_mark(h->session)) return session_failed(h);
-    h->prompt_s += cli_seconds();
     h->n_prompt += (uint32_t)standing - *fed;
     *fed = (uint32_t)standing;
     return 0;
@@ -327,7 +326,8 @@ static int answer_turn(chat *h, const char *said, size_t n)
 static int answer(chat *h, const char *said, size_t n)
 {
     if (!n) return cli_fail(&h->c, "an empty prompt has no continuation");
-    h->n_prompt = 0, h->prompt_s = 0;
+    h->n_prompt = 0;
+    h->asked_at = cli_seconds();
     return h->raw ? answer_raw(h, said, n) : answer_turn(h, said, n);
 }
 

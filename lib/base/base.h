@@ -20,6 +20,15 @@
 #define GM_PRINTF(at, first)
 #endif
 
+/* Asks for a cache line that is read soon: into all caches, or from the second on. Any address will do. */
+#if defined(__GNUC__)
+#define GM_PREFETCH(p)     __builtin_prefetch(p)
+#define GM_PREFETCH_FAR(p) __builtin_prefetch(p, 0, 2)
+#else
+#define GM_PREFETCH(p)     ((void)(p))
+#define GM_PREFETCH_FAR(p) ((void)(p))
+#endif
+
 static inline uint32_t gm_min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
 static inline uint32_t gm_max_u32(uint32_t a, uint32_t b) { return a > b ? a : b; }
 static inline uint64_t gm_min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }

@@ -22,13 +22,6 @@ enum {
 
 #define GM_NO_MERGE UINT32_MAX
 
-/* Tables are larger than caches: loops that know what comes next ask for it. */
-#if defined(__GNUC__)
-#define GM_PREFETCH(p) __builtin_prefetch(p)
-#else
-#define GM_PREFETCH(p) ((void)(p))
-#endif
-
 /* Sets of token types. */
 #define GM_TYPES_NORMAL (1u << GM_TOKEN_NORMAL)
 #define GM_TYPES_OTHER  (1u << GM_TOKEN_UNKNOWN | 1u << GM_TOKEN_CONTROL | 1u << GM_TOKEN_USER | 1u << GM_TOKEN_BYTE)

@@ -107,6 +107,8 @@ static void fill_frequencies(gm_exec *x)
     }
 }
 
+static uint64_t taken_bytes(const gm_exec *x) { return 2 * (uint64_t)x->cpu->n_parts * sizeof *x->taken; }
+
 static int allocate(gm_exec *x, const gm_program *p)
 {
     gm_mem *mem = x->cpu->base.mem;
@@ -116,9 +118,7 @@ static int allocate(gm_exec *x, const gm_program *p)
     x->ops = gm_new_array(mem, p->n_ops + 1, sizeof *x->ops, GEMMA_TAG_OBJECT);
     x->kv = gm_new_array(mem, p->n_kv + 1, sizeof *x->kv, GEMMA_TAG_OBJECT);
     x->phases = gm_new_array(mem, 3 * (uint64_t)p->n_ops + 1, sizeof *x->phases, GEMMA_TAG_OBJECT);
-    uint64_t taken_bytes = 2 * (uint64_t)x->cpu->n_parts * sizeof *x->taken;
-    x->taken = gm_mem_alloc(mem, taken_bytes, alignof(gm_cpu_taken), GEMMA_TAG_OBJECT);
-    if (x->taken) memset(x->taken, 0, taken_bytes);
+    x->taken = gm_mem_alloc(mem, taken_bytes(x), alignof(gm_cpu_taken), GEMMA_TAG_OBJECT); /* set before each step */
     x->frequencies = gm_new_array(mem, n_frequencies + 1, sizeof *x->frequencies, GEMMA_TAG_OBJECT);
     return x->ops && x->kv && x->phases && x->taken && x->frequencies ? GEMMA_OK : GEMMA_E_NOMEM;
 }
@@ -161,7 +161,7 @@ void gm_cpu_exec_destroy(gm_exec *x)
     gm_delete(mem, x->ops);
     gm_delete(mem, x->kv);
     gm_delete(mem, x->phases);
-    gm_mem_free(mem, x->taken, 2 * (uint64_t)x->cpu->n_parts * sizeof *x->taken, GEMMA_TAG_OBJECT);
+    gm_mem_free(mem, x->taken, taken_bytes(x), GEMMA_TAG_OBJECT);
     gm_delete(mem, x->frequencies);
     gm_delete(mem, x);
 }

@@ -34,13 +34,11 @@ static inline uint64_t even_bytes(uint64_t v)
 /* A kernel's body is compiled once for each number of columns: it must be inlined for the number to be a constant.
  * Compilers see what to vectorise in a small function of its own, and lose it in a large one. */
 #if defined(__GNUC__)
-#define GM_INLINE          static inline __attribute__((always_inline))
-#define GM_NOT_INLINE      static __attribute__((noinline))
-#define GM_PREFETCH_FAR(p) __builtin_prefetch(p, 0, 2) /* for reading, not into the first cache */
+#define GM_INLINE     static inline __attribute__((always_inline))
+#define GM_NOT_INLINE static __attribute__((noinline))
 #else
-#define GM_PREFETCH_FAR(p) ((void)(p))
-#define GM_INLINE          static inline
-#define GM_NOT_INLINE      static
+#define GM_INLINE     static inline
+#define GM_NOT_INLINE static
 #endif
 
 /* Bytes that are read soon, into the second-level cache. Few at a time: more than it can wait for stop a processor. */

@@ -10,7 +10,6 @@ typedef struct four_pairs {
                      * eight: scales of the runs */
 } four_pairs;
 
-#define FOURS   0x0004000400040004
 #define BYTES_1 0x0101010101010101
 #define ONES    INT64_C(0x0001000100010001)
 GM_INLINE __m512i twice(const void *p) { return _mm512_broadcast_i64x4(load(p)); }
@@ -22,9 +21,6 @@ GM_INLINE __m512i counts(int first, int last)
 }
 GM_INLINE __m512i right(__m512i v, int first, int last) { return _mm512_srlv_epi16(v, counts(first, last)); }
 GM_INLINE __m512i left(__m512i v, int first, int last) { return _mm512_sllv_epi16(v, counts(first, last)); }
-
-/* Of every other 16 bytes. */
-GM_INLINE __m512i by_four(void) { return _mm512_setr_epi64(0, 0, FOURS, FOURS, 0, 0, FOURS, FOURS); }
 
 /* The low nibbles of one and the high ones of the other, of which `mask` stays. */
 GM_INLINE __m512i blend_nibbles(__m512i low, __m512i high, int mask)
@@ -104,12 +100,14 @@ GM_INLINE __m512i words_of(const eight_blocks *b, int part, int last, __m512i nu
                      : _mm512_permutex2var_epi16(b->part[part], numbers, b->part[part + 1]);
 }
 
-/* Of the blocks 2i and 2i + 1: 16 bytes from word `first` of each, twice. */
-GM_INLINE __m512i bytes_of_two(const eight_blocks *b, int i, int n_words, int first)
+/* Of the blocks 2i and 2i + 1: the low nibbles of 16 bytes from word `first`, then the high ones. */
+GM_INLINE __m512i nibbles_of_two(const eight_blocks *b, int i, int n_words, int first)
 {
     int word = 2 * i * n_words + first, at = word % 32, next = at + n_words;
     int64_t a = four_words(at, 1), a4 = four_words(at + 4, 1), c = four_words(next, 1), c4 = four_words(next + 4, 1);
-    return words_of(b, word / 32, next + 7, _mm512_setr_epi64(a, a4, a, a4, c, c4, c, c4));
+    __m512i q = words_of(b, word / 32, next + 7, _mm512_setr_epi64(a, a4, a, a4, c, c4, c, c4));
+    const __m512i by_four = _mm512_setr_epi64(0, 0, 4 * ONES, 4 * ONES, 0, 0, 4 * ONES, 4 * ONES);
+    return _mm512_and_si512(_mm512_srlv_epi16(q, by_four), _mm512_set1_epi8(15));
 }
 
 /* The scales of the eight. */
@@ -129,10 +127,7 @@ GM_INLINE void pairs_q4_0(const uint8_t *at, four_pairs *w)
     eight_blocks b = load_blocks(at, WORDS);
     w->factors = factors_of_blocks(&b, WORDS);
     GM_UNROLL
-    for (int i = 0; i < 4; i++) {
-        __m512i q = _mm512_srlv_epi16(bytes_of_two(&b, i, WORDS, 1), by_four());
-        w->pair[i] = _mm512_and_si512(q, _mm512_set1_epi8(15));
-    }
+    for (int i = 0; i < 4; i++) w->pair[i] = nibbles_of_two(&b, i, WORDS, 1);
 }
 
 /* Of the blocks 2i and 2i + 1: which of 32 bits from word `first` are set. */
@@ -153,8 +148,7 @@ GM_INLINE void pairs_q5_0(const uint8_t *at, four_pairs *w)
     w->factors = factors_of_blocks(&b, WORDS);
     GM_UNROLL
     for (int i = 0; i < 4; i++) {
-        __m512i q = _mm512_srlv_epi16(bytes_of_two(&b, i, WORDS, 3), by_four());
-        q = _mm512_and_si512(q, _mm512_set1_epi8(15));
+        __m512i q = nibbles_of_two(&b, i, WORDS, 3);
         w->pair[i] = _mm512_mask_add_epi8(q, bits_of_two(&b, i, WORDS, 1), q, _mm512_set1_epi8(16));
     }
 }
